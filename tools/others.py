@@ -1,6 +1,6 @@
-"""Networks of other packages, registered as arms against ours, with their authors' code and their
-own widths: ViSNet of torch_geometric, PaiNN of schnetpack. ``tools/train_against.py`` trains
-them."""
+"""Networks of other packages, registered as arms against ours, with their authors' code: ViSNet of
+torch_geometric and PaiNN of schnetpack against our PaiNN, NequIP of nequip against our NequIP.
+``tools/train_against.py`` trains them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,35 @@ from torch import Tensor, nn
 import equivbench as eb
 from equivbench.registry import PAIRS
 from equivbench.specs import PairSpec
+from equivbench.tasks.forcefield.elements import SYMBOLS
 
 CUTOFF = 5.0
-OURS = "forcefield/vector"
+ELEMENTS = 100
+"""nequip has a row of weights for each element that it is told of; so many are more than any data
+set here has."""
 RATES = (0.001, 0.002, 0.004, 0.008)
 """Learning rates that the others are tried at; ours is tuned."""
 UNTUNED: Mapping[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
 VISNET: Mapping[str, Any] = {"hidden_channels": 32, "num_layers": 3, "num_rbf": 20, "num_heads": 4}
 """Layers and basis functions of our PaiNN at ``small``, as many channels."""
 PAINN: Mapping[str, Any] = {"n_atom_basis": 32, "n_interactions": 3}
+NEQUIP: Mapping[str, Any] = {
+    "r_max": 4.0,
+    "num_layers": 3,
+    "l_max": 2,
+    "num_features": 32,
+    "parity": False,
+    "radial_mlp_depth": 1,
+    "radial_mlp_width": 32,
+    "avg_num_neighbors": 12.0,
+}
+"""Layers, degrees, channels and radial network of our NequIP at ``small``."""
+OTHERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "visnet": ("forcefield/vector", VISNET),
+    "schnetpack-painn": ("forcefield/vector", PAINN),
+    "nequip-nequip": ("forcefield/tensor-product-parameters", NEQUIP),
+}
+"""By model: the pair whose equivariant arm it is trained against, and its config."""
 
 
 class _GivenEdges(nn.Module):
@@ -99,6 +119,45 @@ class SchNetPackPaiNN(nn.Module):
         return {"energy": found["energy"].flatten(), "forces": torch.zeros_like(pos)}
 
 
+class NequIP(nn.Module):
+    """NequIP (2101.03164) as nequip has it, its energies alone and nothing of it compiled."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        from nequip.model import NequIPGNNModel
+        from nequip.utils.global_state import set_global_state
+
+        before = torch.get_default_dtype()
+        set_global_state()
+        try:
+            self.network = NequIPGNNModel(
+                # It would begin from the same weights in every run.
+                seed=int(torch.randint(2**31, ())),
+                model_dtype="float32",
+                type_names=SYMBOLS[:ELEMENTS],
+                compile_mode="eager",
+                do_derivatives=False,
+                **config,
+            )
+        finally:
+            torch.set_default_dtype(before)
+
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor
+    ) -> dict[str, Tensor]:
+        """As :meth:`ViSNet.forward`."""
+        found = self.network(
+            {
+                "pos": pos,
+                "atom_types": z - 1,
+                "edge_index": edge_index.flip(0),
+                "batch": batch,
+                "num_atoms": torch.bincount(batch),
+            }
+        )
+        return {"energy": found["total_energy"].flatten(), "forces": torch.zeros_like(pos)}
+
+
 @eb.register_model("visnet", task="forcefield", symmetry="o3", requires={"edge_index": CUTOFF})
 def visnet(config: Mapping[str, Any]) -> nn.Module:
     """Config: as ``torch_geometric.nn.models.ViSNet`` takes it."""
@@ -113,18 +172,24 @@ def schnetpack_painn(config: Mapping[str, Any]) -> nn.Module:
     return SchNetPackPaiNN(**config)
 
 
-def _against(model: str, config: Mapping[str, Any], rate: float) -> PairSpec:
-    """Our PaiNN as it is tuned, and ``model`` with the other arm's recipe but for its learning
-    rate."""
-    pair = PAIRS.get(OURS).with_model(model, name=f"against-{model}-{rate:g}", config=config)
-    ours, theirs = pair.contestants
+@eb.register_model("nequip-nequip", task="forcefield", symmetry="o3", requires={"edge_index": 4.0})
+def nequip_nequip(config: Mapping[str, Any]) -> nn.Module:
+    """Config: as ``nequip.model.NequIPGNNModel`` takes it."""
+    return NequIP(**config)
+
+
+def _against(ours: str, model: str, config: Mapping[str, Any], rate: float) -> PairSpec:
+    """Our network of the pair ``ours`` as it is tuned, and ``model`` with the other arm's recipe
+    but for its learning rate."""
+    pair = PAIRS.get(ours).with_model(model, name=f"against-{model}-{rate:g}", config=config)
+    equivariant, theirs = pair.contestants
     presets = {
         size: replace(preset, recipe=replace(preset.recipe, learning_rate=rate, **UNTUNED))
         for size, preset in theirs.presets.items()
     }
-    return replace(pair, arms=(ours, replace(theirs, presets=presets)))
+    return replace(pair, arms=(equivariant, replace(theirs, presets=presets)))
 
 
-for _model, _config in (("visnet", VISNET), ("schnetpack-painn", PAINN)):
+for _model, (_ours, _config) in OTHERS.items():
     for _rate in RATES:
-        eb.register_pair(_against(_model, _config, _rate))
+        eb.register_pair(_against(_ours, _model, _config, _rate))

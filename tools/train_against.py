@@ -1,11 +1,12 @@
-"""Trains our PaiNN against a network of another package: the same data, budget and rotations, both
-on conservative forces, since the others give energies alone.
+"""Trains our PaiNN or NequIP against a network of another package: the same data, budget and
+rotations, both on conservative forces, since the others give energies alone.
 
     python tools/train_against.py visnet --budget 60s --seeds 0-2 --devices cpu:0,cpu:1
 
-needs torch_geometric (a dependency) for ``visnet``, schnetpack for ``schnetpack-painn``, in the
-environment that equivbench is in. The other network's learning rate is first chosen at this very
-budget, by a seed that the comparison does not have; ours is tuned on direct forces at 60 s.
+needs torch_geometric (a dependency) for ``visnet``, schnetpack for ``schnetpack-painn``, nequip for
+``nequip-nequip``, in the environment that equivbench is in. The other network's learning rate is
+first chosen at this very budget, by a seed that the comparison does not have; ours is tuned on
+direct forces at 60 s.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ def best_rate(options: argparse.Namespace, devices: list[str] | None) -> float:
 def main() -> None:
     """Choose the rate, train, and print how the two end."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("model", choices=("visnet", "schnetpack-painn"))
+    parser.add_argument("model", choices=sorted(others.OTHERS))
     parser.add_argument("--rate", type=float, choices=others.RATES, help="instead of a search")
     parser.add_argument("--budget", default="60s")
     parser.add_argument("--seeds", default="0-2")
     parser.add_argument("--devices", help="such as cpu:0,cpu:1: runs side by side")
-    parser.add_argument("--kernels", default="torch", help="of our PaiNN")
+    parser.add_argument("--kernels", default="torch", help="of our network")
     parser.add_argument("--out", default="results-against")
     options = parser.parse_args()
     devices = options.devices.split(",") if options.devices else None

@@ -23,11 +23,19 @@ from equivbench.kernels import operands as operands_module
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import absent
 from equivbench.kernels.caches import cache_bytes
-from equivbench.kernels.checking import WrongKernelError, tolerance
+from equivbench.kernels.checking import WrongKernelError, check, tolerance
 from equivbench.kernels.graph_replay import GraphReplay, Recorder, cuda_graph
 from equivbench.kernels.operands import Footprint, Operands, Slot
 from equivbench.kernels.operations import Case
-from equivbench.kernels.problem import Arguments, KernelProblem, Results, Unseen, pose
+from equivbench.kernels.problem import (
+    TANGENT,
+    Arguments,
+    KernelProblem,
+    Results,
+    Unseen,
+    along,
+    pose,
+)
 from equivbench.kernels.surroundings import FURTHER, attributes, unchanged
 from equivbench.kernels.timing import SAMPLE, Timer
 from equivbench.records.schema import NotMeasured
@@ -113,8 +121,9 @@ class Prepared:
 
     Before any time is taken, all results of the mode (output, gradients, second gradients) agree
     with the float64 reference for two sets of numbers, in turn through the same memory, and for
-    arguments that are not contiguous; and the arguments are as they were. What is timed are calls
-    on numbers that no call has seen.
+    arguments that are not contiguous; and the arguments are as they were. Where derivatives are
+    asked for, so does the one of forward mode, if the kernel has a rule for it. What is timed are
+    calls on numbers that no call has seen.
     """
 
     def __init__(
@@ -136,7 +145,9 @@ class Prepared:
         kernel that does not compile."""
         with self._told():
             first = self._first_calls(kernel)
-            self._check_strided(kernel)
+            with _never_compiled_again(kernel):
+                self._check_strided()
+                self._check_forward_mode(kernel)
             warm = min(self._sample() for _ in range(_WARM_UP_CALLS))
             self.calls = max(1, math.ceil(SAMPLE / warm)) if warm > 0 else 1
             if kernel.compiles:
@@ -171,21 +182,26 @@ class Prepared:
                 self._accept(place, number, each)
         return seconds
 
-    def _check_strided(self, kernel: Kernel) -> None:
+    def _check_strided(self) -> None:
         """Check a call whose arguments are not contiguous."""
         operands, strided = self._operands, self._operands.strided()
-        # What torch.compile makes is guarded on strides; it would compile again, and prefer the new
-        # code afterwards.
-        with (
-            torch.compiler.set_stance("force_eager")
-            if kernel.compiles
-            else contextlib.nullcontext()
-        ):
-            try:
-                results = operands.call(strided)
-                operands.check(strided, operands.instances[0], results, operands.answers[0])
-            except WrongKernelError as error:
-                raise WrongKernelError(f"for arguments that are not contiguous, {error}") from None
+        try:
+            results = operands.call(strided)
+            operands.check(strided, operands.instances[0], results, operands.answers[0])
+        except WrongKernelError as error:
+            raise WrongKernelError(f"for arguments that are not contiguous, {error}") from None
+
+    def _check_forward_mode(self, kernel: Kernel) -> None:
+        """Check the derivative along a tangent, as far as there is one. A kernel may have no rule
+        for it, which torch says; a rule that gives nothing would make a wrong Hessian, silently."""
+        if self.mode == "forward":
+            return
+        inputs, tangent = self.problem.instances[0].arguments.inputs, self.problem.tangent
+        try:
+            found = along(lambda given: kernel(**given), inputs, tangent.directions)
+        except RuntimeError:  # torch's NotImplementedError is one too
+            return
+        self._keep(check({TANGENT: found}, {TANGENT: tangent.answer}, self.problem.dtype))
 
     def round(self, seconds: float = 0.1) -> float:
         """Seconds a call over about ``seconds`` of calls: the least of the samples on a CPU, their
@@ -303,7 +319,7 @@ class Prepared:
         operands.turn(slot, results)
 
     def _keep(self, errors: Mapping[str, float]) -> None:
-        self.errors = {
+        self.errors |= {
             name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()
         }
 
@@ -345,6 +361,15 @@ def _told(backend_name: str, case: Case, mode: Mode) -> Iterator[None]:
         raise FailedError(f"{where} fails: {type(error).__name__}: {what}") from error
     finally:
         convolutions.allow_tf32 = before
+
+
+def _never_compiled_again(kernel: Kernel) -> contextlib.AbstractContextManager[object]:
+    """What torch.compile makes is guarded on strides and modes; it would compile again, and prefer
+    the new code afterwards."""
+    if not kernel.compiles:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextlib.contextmanager

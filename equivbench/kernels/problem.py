@@ -10,6 +10,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from equivbench.kernels.backend import Tensors, UnsupportedError
 from equivbench.kernels.operations import Case
@@ -19,6 +20,8 @@ Results = dict[str, Tensor | None]
 """``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME``
 and ``second cotangent``. None where autograd has none."""
 COTANGENT = "cotangent"
+TANGENT = "tangent"
+"""The derivative of the output along directions of the inputs, in forward mode."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,19 @@ def evaluate(
     return results | dict(zip(names, seconds, strict=True))
 
 
+def along(run: Callable[[Tensors], Tensor], inputs: Tensors, directions: Tensors) -> Tensor | None:
+    """The derivative of ``run`` at ``inputs`` along ``directions`` in forward mode; None where
+    autograd has none."""
+    with forward_ad.dual_level():
+        moved = {
+            name: forward_ad.make_dual(inputs[name].detach(), one)  # type: ignore[no-untyped-call]
+            for name, one in directions.items()
+        }
+        output = run({**inputs, **moved})
+        found: Tensor | None = forward_ad.unpack_dual(output).tangent  # type: ignore[no-untyped-call]
+        return found
+
+
 def results_of(mode: Mode, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those of ``results`` that a call of ``mode`` gives."""
     kinds = ("output", "gradient", "second")[: MODES.index(mode) + 1]
@@ -107,6 +123,15 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class Tangent:
+    """Directions of the differentiable inputs of an instance, and the float64 derivative of the
+    output along them."""
+
+    directions: Tensors
+    answer: Tensor
+
+
+@dataclass(frozen=True)
 class KernelProblem:
     """A case at a dtype on a device. The instances have the same indices and masks but other
     numbers.
@@ -120,6 +145,18 @@ class KernelProblem:
     dtype: torch.dtype
     device: torch.device
     instances: tuple[Instance, Instance]
+
+    @cached_property
+    def tangent(self) -> Tangent:
+        """Of the first instance."""
+        inputs = self.instances[0].arguments.inputs
+        by, reference = self.case.operation.differentiable, self.case.operation.reference
+        directions = _drawn({name: inputs[name] for name in by}, 3 * _SECOND_SEED)
+        exact = _exact(Arguments(inputs, directions=directions))
+        found = along(lambda given: reference(**given), exact.inputs, exact.directions)
+        if found is None:
+            found = torch.zeros_like(reference(**exact.inputs))
+        return Tangent(directions, found)
 
 
 def make_inputs(
@@ -216,17 +253,21 @@ def _arguments(
     if mode == "forward":
         return Arguments(inputs)
     by = case.operation.differentiable
-    generator = torch.Generator().manual_seed(seed + 2 * _SECOND_SEED)
+    wanted = {COTANGENT: inputs[by[0]].new_empty(tuple(output))}
+    if mode == "double_backward":
+        wanted |= {name: inputs[name] for name in by}
+    directions = _drawn(wanted, seed + 2 * _SECOND_SEED)
+    return Arguments(inputs, directions.pop(COTANGENT), directions)
 
-    def drawn(shape: Sequence[int]) -> Tensor:
-        numbers = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
-        return numbers.to(inputs[by[0]])
 
-    cotangent = drawn(output)
-    twice = mode == "double_backward"
-    return Arguments(
-        inputs, cotangent, {name: drawn(inputs[name].shape) for name in by} if twice else {}
-    )
+def _drawn(like: Tensors, seed: int) -> dict[str, Tensor]:
+    """Normal numbers of the shape, dtype and device of each tensor of ``like``, one after the
+    other."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(one.shape, generator=generator, dtype=torch.float64).to(one)
+        for name, one in like.items()
+    }
 
 
 def _answers(case: Case, mode: Mode, arguments: Arguments) -> dict[str, Tensor]:

@@ -172,7 +172,7 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     compile_seconds: float
     errors: dict[str, float]
     """Largest relative error of ``output``, of each gradient (``gradient x``) and second gradient
-    (``second x``)."""
+    (``second x``), and of ``tangent``, the derivative of forward mode, where the kernel has one."""
     bytes_fused: float
     """Bytes that any implementation must move; ``bytes_unfused`` those of one operation after the
     other."""

@@ -10,7 +10,7 @@ from equivbench.kernels.operations import Case, case
 
 DOES = (
     *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
-    *("symmetric-contraction", "so2-convolution"),
+    *("edge-product", "symmetric-contraction", "so2-convolution"),
 )
 
 

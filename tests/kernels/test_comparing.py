@@ -50,7 +50,8 @@ def test_a_sample_says_what_it_is_and_how_far_from_the_floor():
     assert (sample.dtype, sample.method, sample.command) == ("float32", "by hand", "a test")
     assert len(sample.rounds) == 3
     assert min(sample.rounds) > 0
-    assert set(sample.errors) == {"output", "gradient x", "gradient harmonics", "gradient weights"}
+    by = ("x", "harmonics", "weights")
+    assert set(sample.errors) == {"output", *(f"gradient {name}" for name in by), "tangent"}
     cost = costs(TOY, "backward")
     assert (sample.bytes_fused, sample.bytes_unfused, sample.operations) == (
         cost.bytes_fused,

@@ -42,7 +42,7 @@ def test_a_right_kernel_is_timed_in_any_layout(mode, kernel):
     names = ["output", *(f"gradient {name}" for name in by)]
     names += [f"second {name}" for name in (*by, "cotangent")]
     count = {"forward": 1, "backward": 4, "double_backward": 8}[mode]
-    assert list(prepared.errors) == names[:count]
+    assert list(prepared.errors) == names[:count] + ["tangent"] * (mode != "forward")
     # Sums of 60 products in float32 against float64, for some thousand numbers.
     assert max(prepared.errors.values()) < 2e-6
     assert prepared.compile_seconds == 0.0
@@ -75,6 +75,7 @@ WRONG_GRADIENTS = (
     bad.contiguous_cotangent_only,
 )
 WRONG_SECONDS = (bad.zero_second_derivative,)
+WRONG_TANGENTS = (bad.zero_tangent, bad.no_tangent)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,7 @@ WRONG_SECONDS = (bad.zero_second_derivative,)
         *itertools.product(MODES, WRONG_EVERYWHERE),
         *itertools.product(MODES[1:], WRONG_GRADIENTS),
         *itertools.product(MODES[2:], WRONG_SECONDS),
+        *itertools.product(MODES[1:], WRONG_TANGENTS),
         ("forward", bad.first_output),
         ("forward", bad.other_precision),
         ("forward", bad.wrong_shape),
@@ -112,6 +114,13 @@ def test_a_gradient_that_cannot_be_differentiated_is_refused():
         prepare(TOY, "backward", "mine")
         with pytest.raises(FailedError, match="double_backward"):
             prepare(TOY, "double_backward", "mine")
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_kernel_without_a_rule_for_forward_mode_is_timed_all_the_same(mode):
+    with registered(mine=bad.no_forward_mode):
+        prepared = prepare(TOY, mode, "mine")
+    assert "tangent" not in prepared.errors
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -54,6 +54,7 @@ def test_a_right_kernel_of_it_is_timed_in_every_mode() -> None:
         "second x",
         "second weights",
         "second cotangent",
+        "tangent",
     }
 
 

@@ -17,15 +17,12 @@ from ladder_lines import FIRST, SECOND, TARGET, keep_ladder, ladder_entry, ladde
 from equivbench.errors import FailedError
 from equivbench.gap.ladder import numbers_of, unusable
 from equivbench.gap.ladder_file import LADDER_FILE, departures, keep_entry
-from equivbench.gap.pairing import ArmRun
 from equivbench.gate.reading import read_side
 from equivbench.records.ladder import LadderSide, placed, top_of
 from equivbench.records.line_files import line_files
 from equivbench.records.packing import pack
 from equivbench.records.schema import Git
-from equivbench.records.store import load_results
 from equivbench.records.submission import review
-from equivbench.registry import PAIRS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -202,28 +199,3 @@ def test_runs_that_were_disturbed_or_did_not_end_time_nothing() -> None:
     assert unusable(make_record(status="diverged", reason="NaN")) == "it is diverged: NaN"
     busy = make_record(machine_share={"steal": 0.5})
     assert "hypervisor" in unusable(busy)
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        pytest.param((pair, target), id=f"{name}-{target.arm}")
-        for name, entry in sorted(PAIRS.entries().items())
-        for pair, target in ((entry.value, each) for each in entry.value.targets)
-    ],
-)
-def test_targets_are_those_of_the_records_that_they_name(target: Any) -> None:
-    pair, wanted = target
-    records = [
-        record
-        for record in load_results(RESULTS)
-        if (record.task, record.pair, record.arm) == (pair.task, pair.name, wanted.arm)
-        and record.git.commit == wanted.commit
-        and record.budget.extends is None
-    ]
-    assert {record.created[:10] for record in records} == {wanted.day}
-    assert {f"{record.budget.limit:g}s" for record in records} == {wanted.budget}
-    ends = [ArmRun(record).results()[-1].test.total for record in records]
-    mean = math.exp(sum(map(math.log, ends)) / len(ends))
-    # It is written with five digits.
-    assert wanted.loss == pytest.approx(mean, rel=5e-5)

@@ -133,6 +133,54 @@ def _once(keep: float) -> Change:
 zero_second_derivative = _once(0.0)
 
 
+class _Still(torch.autograd.Function):
+    """The identity, right in reverse mode, that stands still along tangents."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        return tensor.clone()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return torch.zeros_like(tangent)
+
+
+class _NoRule(torch.autograd.Function):
+    """The identity, right in reverse mode, that has no rule for tangents."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        return tensor.clone()
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent
+
+
+def zero_tangent(operation: Operation) -> Run:
+    run = right(operation)
+    return lambda inputs: _Still.apply(run(inputs))
+
+
+def no_tangent(operation: Operation) -> Run:
+    run = right(operation)
+
+    def without(inputs: Inputs) -> Tensor:
+        output = run(inputs)
+        return output if output.requires_grad else output.detach()
+
+    return without
+
+
+def no_forward_mode(operation: Operation) -> Run:
+    run = right(operation)
+    return lambda inputs: _NoRule.apply(run(inputs))
+
+
 def missing_second_derivative(operation: Operation) -> Run:
     run = _once(0.0)(operation)
     kept = right(operation)

@@ -44,7 +44,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="e3nn's operations, eager",
         factory=f"{_FOLDER}.e3nn:E3nn",
         needs=("e3nn",),
-        operations=(*_OF_E3NN, "so2-convolution"),
+        operations=(*_OF_E3NN, "edge-product", "so2-convolution"),
     ),
     KernelBackendSpec(
         name="e3nn-compiled",

@@ -20,6 +20,7 @@ from equivbench.kernels.backends.plain.irreps import harmonics_kernel
 from equivbench.kernels.backends.plain.so2 import kernel_with
 from equivbench.kernels.operations import (
     Convolution,
+    EdgeProduct,
     Linear,
     Operation,
     SO2Convolution,
@@ -102,6 +103,40 @@ def convolution(operation: Convolution, like: Tensor) -> Kernel:
         return x.new_zeros((x.shape[0], messages.shape[1])).index_add(0, edge_index[1], messages)
 
     return _kernel(run, source, target)
+
+
+def edge_product(operation: EdgeProduct, like: Tensor) -> Kernel:
+    """o3.TensorProduct, channel by channel, of each edge and the sum around its centre, as Allegro
+    does without its own kernels."""
+    channels, degrees = operation.channels, range(operation.lmax + 1)
+    # Parity is in the choice of the paths already.
+    features = _irreps([channels] * len(degrees))
+    product = o3.TensorProduct(
+        features,
+        features,
+        features,
+        [(path.source, path.edge, path.target, "uuu", True) for path in operation.paths],
+        shared_weights=True,
+        internal_weights=False,
+        path_normalization="none",
+    ).to(like)
+
+    def run(inputs: Tensors) -> Tensor:
+        by_degree = torch.split(inputs["environment"], channels, dim=1)
+        harmonics = torch.split(inputs["harmonics"], [2 * degree + 1 for degree in degrees], dim=1)
+        weighted = torch.cat(
+            [
+                (scales[:, :, None] * of_degree[:, None]).flatten(1)
+                for scales, of_degree in zip(by_degree, harmonics, strict=True)
+            ],
+            dim=1,
+        )
+        centres, place = torch.unique(inputs["edge_index"][1], return_inverse=True)
+        sums = weighted.new_zeros((len(centres), weighted.shape[1])).index_add(0, place, weighted)
+        out: Tensor = product(inputs["x"], sums.index_select(0, place), inputs["weights"].flatten())
+        return out
+
+    return _kernel(run, features, features)
 
 
 def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
@@ -238,6 +273,7 @@ class E3nn(TableBackend):
     name = "e3nn"
     kernels: ClassVar[tuple[tuple[type[Operation], Callable[..., Kernel]], ...]] = (
         (Convolution, convolution),
+        (EdgeProduct, edge_product),
         (SphericalHarmonics, harmonics),
         (Linear, linear),
         (SteerableConvolution, steerable_convolution),
@@ -256,8 +292,9 @@ class E3nnCompiled(E3nn):
     second derivatives."""
 
     name = "e3nn-compiled"
-    # Compiled exponentials take minutes to build and are no faster.
-    kernels = tuple(each for each in E3nn.kernels if each[0] is not SO2Convolution)
+    # Compiled exponentials take minutes to build and are no faster; how many centres there are is
+    # read from numbers, which breaks a graph.
+    kernels = tuple(each for each in E3nn.kernels if each[0] not in (SO2Convolution, EdgeProduct))
 
     def missing(self, device: torch.device) -> str | None:
         """A compiler is needed on a CPU."""
