@@ -4,6 +4,7 @@ figure: ``python tools/front_page.py``."""
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,11 +68,11 @@ def _answer(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> str:
     parts = []
     for arm, own in leads(gaps).items():
         if own:
-            names = listed([f"for {TASKS[gap.task]} ({_of_other(gap)})" for gap in own])
-            parts.append(f"{ARMS[arm]} has the lower test loss {names}")
-    undecided = [TASKS[gap.task] for gap in gaps if gap.behind is None]
+            of_tasks = [f"for {task} ({_of_other(led)})" for task, led in _by_task(own).items()]
+            parts.append(f"{ARMS[arm]} has the lower test loss {listed(of_tasks)}")
+    undecided = _by_task([gap for gap in gaps if gap.behind is None])
     if undecided:
-        parts.append(f"there is no verdict for {listed(undecided)}")
+        parts.append(f"there is no verdict for {listed([*undecided])}")
     return textwrap.fill(
         f"After {_times(gaps)} of training on CPU cores, {'; '.join(parts)}."
         f"{tuning_sentence(gaps, records)} A GPU-hour on more data may tell otherwise: none is "
@@ -113,11 +114,18 @@ def _times(gaps: Sequence[PairGap]) -> str:
     return f"{least:g} s" if least == most else f"{least:g} to {most:g} s"
 
 
-def _of_other(gap: PairGap) -> str:
-    """The leader's loss over the other's, in words."""
-    part = leaders_part(gap).value
-    assert part is not None
-    return f"{number_text(part, 2)} of the other's"
+def _by_task(gaps: Sequence[PairGap]) -> dict[str, list[PairGap]]:
+    found: dict[str, list[PairGap]] = defaultdict(list)
+    for gap in gaps:
+        found[TASKS[gap.task]].append(gap)
+    return found
+
+
+def _of_other(gaps: Sequence[PairGap]) -> str:
+    """The leader's loss over the other's in each pair, in words."""
+    parts = [leaders_part(gap).value or 0.0 for gap in gaps]
+    of_pairs = f", in {len(gaps)} pairs" * (len(gaps) > 1)
+    return f"{listed([number_text(part, 2) for part in parts])} of the other's{of_pairs}"
 
 
 def _table(gaps: Sequence[PairGap], threads: Sequence[int]) -> str:
