@@ -19,7 +19,8 @@ ALLOWED_SECONDS = 30.0
 """Of a budget that is too short for that part: half of a minute's."""
 _STEP_PASSES = 2.2
 """So many passes of an evaluation take as long as a training step of a sample (three passes), for
-they are assembled and judged too: 1.8 to 2.8 in the reference records."""
+they are assembled and judged too: 1.8 to 2.8 in the reference records, and 4.6 where a step is of
+two molecules alone and evaluations are not."""
 _VERDICT = 1 / 5
 """What the verdict on the symmetry adds to the passes of the last evaluation, at most
 (:mod:`equivbench.measure.evaluator`)."""

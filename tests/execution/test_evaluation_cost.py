@@ -114,7 +114,8 @@ def test_reference_records_took_about_what_is_said_and_no_more_than_is_allowed()
             _, passes = wrapper_passes(record.model.wrapper)
             allowed = passes * allowed_seconds(record.budget.limit)
             assert record.clock.evaluate <= allowed, record.run_id
-        assert 0.5 < record.clock.evaluate / said(record, trained / record.steps) < 2
+        # The least where a batch is of two small molecules: a step is mostly launches then.
+        assert 0.4 < record.clock.evaluate / said(record, trained / record.steps) < 2
 
 
 def test_what_an_arm_averages_over_is_evaluated_as_often() -> None:

@@ -270,7 +270,7 @@ TENSOR_PRODUCT_PARAMETERS = pair(
     "objective.",
     "parameters within 15%",
     parameters=((5945, 5604), (102273, 106996), (533569, 548564)),
-    seconds=(0.025, 24.0, 25.0, 160.0),
+    seconds=(0.014, 24.0, 25.0, 160.0),
     targets=targets(
         "60s",
         "3aa937ae125e9c45ad2aa2dfab378abf41ff8fcf",
