@@ -77,13 +77,17 @@ def verify(dataset: Dataset, json: Json = False) -> None:
 def path(dataset: Dataset, json: Json = False) -> None:
     """Print where a data set is.
 
-    Exits 3 if it is not there.
+    Exits 3 if it is not there, or not whole.
     """
-    from equivbench.tasks.archives import not_prepared
+    from equivbench.tasks.archives import ArchiveSource, not_prepared
 
     source = _source(dataset)
-    if not source.path().exists():
-        raise not_prepared(dataset, source.path())
+    if isinstance(source, ArchiveSource):
+        problem = source.problem(dataset)
+    else:
+        problem = None if source.path().exists() else not_prepared(dataset, source.path())
+    if problem is not None:
+        raise problem
     _show(dataset, source, None, json)
 
 

@@ -141,9 +141,11 @@ def _dataset_state(spec: DatasetSpec) -> str:
 
     try:
         source = resolve(spec.factory)()
-        if isinstance(source, ArchiveSource) and source.build is None:
+        if not isinstance(source, ArchiveSource):
+            return "prepared" if source.path().exists() else "not prepared"
+        if source.build is None:
             return "shipped"
-        return "prepared" if source.path().exists() else "not prepared"
+        return "prepared" if source.problem(spec.name) is None else "not prepared"
     except FailedError:  # the place that it is made from is not there either
         return "not prepared"
     except Exception:  # noqa: BLE001  a plug-in's source may raise anything

@@ -7,7 +7,7 @@ from equivbench.errors import UsageError
 from equivbench.registry import DATASETS, PAIRS, resolve
 from equivbench.request import RunRequest
 from equivbench.specs import PairSpec
-from equivbench.tasks.archives import ArchiveSource, not_prepared
+from equivbench.tasks.archives import ArchiveSource
 from equivbench.training.job import Job
 
 
@@ -42,8 +42,9 @@ def _alternatives(pair: PairSpec) -> str:
 
 
 def check_prepared(name: str) -> None:
-    """Raise ``FailedError`` where the data set ``name`` is one that is built first and is not here
-    yet."""
+    """Raise ``FailedError`` where the data set ``name`` is one that is built first and is not here,
+    or not whole."""
     source = resolve(DATASETS.get(name).factory)()
-    if isinstance(source, ArchiveSource) and not source.path().exists():
-        raise not_prepared(name, source.path())
+    problem = source.problem(name) if isinstance(source, ArchiveSource) else None
+    if problem is not None:
+        raise problem

@@ -111,14 +111,29 @@ class ArchiveSource:
         folder = shipped if self.build is None else cache_dir() / "datasets" / self.task
         return folder / f"{self.name}.npz"
 
+    def problem(self, dataset: str) -> FailedError | None:
+        """Why the set, called ``dataset``, is not prepared: its file or its card is not there, as
+        where a build ended between the two, or the file has another size than the card says. None
+        where it is: whoever reads the file holds its SHA-256 against the card's."""
+        path = self.path()
+        if not (path.is_file() and path.with_suffix(".json").is_file()):
+            return not_prepared(dataset, path)
+        try:
+            card = read_card(path)
+        except FailedError as error:
+            return error
+        size = path.stat().st_size
+        return None if card.get("bytes", size) == size else changed_content(path, card)
+
     def prepare(self) -> Path:
-        """The file, built first if it is missing or its sources have changed, by size or by a
-        later date and another SHA-256 (:meth:`verify` hashes them whatever their dates say); raises
-        ``FailedError`` with what to do. Reading it checks it."""
+        """The file, built first if it or its card is missing or its sources have changed, by size
+        or by a later date and another SHA-256 (:meth:`verify` hashes them whatever their dates
+        say); raises ``FailedError`` with what to do. Reading it checks it."""
         path = self.path()
         card = path.with_suffix(".json")
         # The card is written last: without it the file was not finished.
-        if self.build is not None and (not card.exists() or self.changed_sources(since=card)):
+        whole = path.exists() and card.exists()
+        if self.build is not None and not (whole and not self.changed_sources(since=card)):
             self.build(path)
         return path
 

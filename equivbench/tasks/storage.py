@@ -8,6 +8,7 @@ sequences), which are independent of one another and lie in one split each. Impo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -220,7 +221,8 @@ class RaggedTable:
         sources: Mapping[str, Path] | None = None,
     ) -> Path:
         """Write ``out`` (.npz, compressed) and its cards beside it, each atomically, the .json
-        last; returns ``out``.
+        last, and that of an earlier file gone first: a file and a .json that are both there were
+        written together. Returns ``out``.
 
         Parameters
         ----------
@@ -294,6 +296,9 @@ Written together with the data; the same facts for programs are in the `.json` f
 ## Licence
 {_lines(f"- **{key}**: {value}" for key, value in licences.items())}
 """
+        # Where it cannot be removed nothing can be written either, which is said next.
+        with contextlib.suppress(OSError):
+            out.with_suffix(".json").unlink()
         write_atomically(out, content)
         write_atomically(out.with_suffix(".md"), people.encode())
         write_atomically(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())

@@ -71,8 +71,18 @@ def test_a_corrupt_set_exits_3(cache: Path, capsys: pytest.CaptureFixture[str]) 
     folder.mkdir(parents=True)
     (folder / "gfn2-20k.json").write_bytes((SHIPPED / "gfn2-small.json").read_bytes())
     (folder / "gfn2-20k.npz").write_bytes((SHIPPED / "gfn2-small.npz").read_bytes()[:1000])
-    assert call("verify", "gfn2-20k") == 3
-    assert call("prepare", "gfn2-20k") == 3
+    for command in ("verify", "prepare", "path"):
+        assert call(command, "gfn2-20k") == 3
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.count("cut short or changed") == 2
+    assert captured.err.count("cut short or changed") == 3
+
+
+@pytest.mark.parametrize("there", ["npz", "json"])
+def test_half_of_a_set_is_none(cache: Path, capsys: pytest.CaptureFixture[str], there: str) -> None:
+    folder = cache / "datasets" / "forcefield"
+    folder.mkdir(parents=True)
+    content = (SHIPPED / f"gfn2-small.{there}").read_bytes()
+    (folder / f"gfn2-20k.{there}").write_bytes(content)
+    assert call("path", "gfn2-20k") == 3
+    assert "equivbench data prepare gfn2-20k" in capsys.readouterr().err

@@ -56,8 +56,16 @@ def test_data_sets_say_whether_they_are_here(
     assert {found[name] for name in ("gfn2-20k", "spice", "ca-folder")} == {"not prepared"}
     built = tmp_path / "datasets" / "forcefield" / "gfn2-20k.npz"
     built.parent.mkdir(parents=True)
-    built.touch()
+    card = built.with_suffix(".json")
+    # As a build leaves it that ends between the two.
+    built.write_bytes(b"whole")
+    assert states() == found
+    card.write_text(json.dumps({"sha256": "0" * 64, "version": "1", "bytes": 5}), encoding="utf-8")
     assert states() == {**found, "gfn2-20k": "prepared"}
+    built.write_bytes(b"cut")
+    assert states() == found
+    built.unlink()
+    assert states() == found
     assert "shipped, tests" in listed(capsys, "datasets")
 
 

@@ -13,6 +13,7 @@ import pytest
 from backbones import backbone_layout
 
 from equivbench.errors import FailedError
+from equivbench.records.files import write_atomically
 from equivbench.tasks.archives import ArchiveSource, read_card
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.storage import (
@@ -112,13 +113,36 @@ def test_a_file_without_its_card_was_not_finished_and_is_built_again(
         raise NotImplementedError
 
     source = ArchiveSource("set", "toy", read, build)
+    assert source.problem("mine") is not None
     source.prepare()
-    source.path().with_suffix(".json").unlink()
-    for _ in range(2):
-        source.prepare()
-    assert len(built) == 2
+    assert source.problem("mine") is None
+    for half in (source.path().with_suffix(".json"), source.path()):
+        half.unlink()
+        said = source.problem("mine")
+        assert "run `equivbench data prepare mine`" in str(said)
+        for _ in range(2):
+            source.prepare()
+    assert len(built) == 3
     card: dict[str, Any] = read_card(source.path())
     assert source.verify() == card["sha256"]
+    source.path().write_bytes(b"cut")
+    assert "cut short or changed" in str(source.problem("mine"))
+
+
+def test_a_rebuild_that_ends_early_leaves_no_card_of_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "set.npz")
+
+    def full(where: Path, content: bytes) -> None:
+        if where.suffix != ".npz":
+            raise OSError("no space left")
+        write_atomically(where, content)
+
+    monkeypatch.setattr("equivbench.tasks.storage.write_atomically", full)
+    with pytest.raises(OSError, match="no space"):
+        write(path)
+    assert [file.suffix for file in tmp_path.iterdir() if file.suffix != ".md"] == [".npz"]
 
 
 @pytest.mark.parametrize(
