@@ -304,6 +304,12 @@ def _built_from() -> Git:
     return Git(commit=built.COMMIT, dirty=None if built.COMMIT is None else False, tree=built.TREE)
 
 
+def computed_in(precision: Precision, device: str) -> Precision:
+    """What is computed in where ``precision`` is asked for, on ``device`` (``cpu``, or a GPU by any
+    of its names): TF32 is arithmetic of GPUs, and float32 on a CPU."""
+    return "float32" if precision == "tf32" and device == "cpu" else precision
+
+
 def no_arithmetic(precision: Precision, device: str) -> str | None:
     """Why ``device`` (``cpu``, ``cuda`` or ``cuda:N``) has none of ``precision`` of its own; None
     where it has, or nothing is known of it."""

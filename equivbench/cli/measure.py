@@ -122,6 +122,7 @@ def measure(
     model must be deterministic, predict something, and differ by no more than falls like rounding
     from float32 to float64.
     """
+    from equivbench.environment import computed_in
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import (
@@ -179,7 +180,7 @@ def measure(
             seed=seed,
             device=where,
             requires=found.requires,
-            precision=found.precision,
+            precision=None if found.precision is None else computed_in(found.precision, where),
             data=data,
             of=of,
         )

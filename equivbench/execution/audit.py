@@ -17,7 +17,7 @@ import torch
 from equivbench.axes import SweepRequest
 from equivbench.budget import Budget
 from equivbench.counted import counted
-from equivbench.environment import usable_cores
+from equivbench.environment import computed_in, usable_cores
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import make_plan, resolve_device, with_threads
@@ -121,7 +121,7 @@ def _arm_of(record: RunRecord, device: str) -> Arm:
     """The arm of ``record`` as its pair declares it, with its test set, on ``device``."""
     job = job_of(record, device)
     declared = resolve_arm(job)
-    use_precision(declared.recipe.precision)
+    use_precision(computed_in(declared.recipe.precision, torch.device(device).type))
     clock = clock_of(torch.device(device))
     with clock.running(), with_threads(job.threads):
         data = with_fraction(declared.dataset().load(), job.fraction)

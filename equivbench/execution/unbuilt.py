@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from equivbench.budget import Budget
-from equivbench.environment import environment, git_state
+from equivbench.environment import computed_in, environment, git_state
 from equivbench.execution.chosen_data import dataset_of
 from equivbench.records.declared import LABELS
 from equivbench.records.evaluations import FINALS
@@ -165,8 +165,7 @@ def _declared(job: Job, dataset: DatasetRecord) -> _Built:
     as_matched = not (job.config or job.kernels or job.variant)
     parameters = measured.get(f"{arm.name} parameters") if as_matched else None
     recipe = replace(sized.recipe, **job.recipe)
-    if recipe.precision == "tf32" and job.device == "cpu":
-        recipe = replace(recipe, precision="float32")
+    recipe = replace(recipe, precision=computed_in(recipe.precision, job.device))
     told = {name: getattr(recipe, name) for name in RecipeRecord.__struct_fields__}
     return _Built(
         dataset=dataset,

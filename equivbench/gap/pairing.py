@@ -14,6 +14,7 @@ from equivbench.counted import counted
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
 from equivbench.gap.campaigns import campaigns, contest_of, telling_campaign
 from equivbench.records.curves import Evaluation, ResultWeights, curve
+from equivbench.records.declared import effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
 
@@ -57,7 +58,7 @@ class Setting:
             budget_limit=record.budget.limit
             if record.budget.extends is None
             else record.budget.extends,
-            variant=tuple(sorted(record.variant.items())),
+            variant=tuple(sorted(effective_variant(record).items())),
         )
 
     @property

@@ -15,6 +15,7 @@ from equivbench.execution.executors import Callback
 from equivbench.gap.ladder import EntryFacts, logged, make_entry, unusable
 from equivbench.gate.ladder_plan import EntryPlan
 from equivbench.gate.worktrees import checked_out
+from equivbench.records.declared import effective_variant
 from equivbench.records.ladder import LadderEntry, LadderSide, LoggedRun
 from equivbench.records.reasons import plain_reason
 from equivbench.records.schema import RunRecord
@@ -138,6 +139,6 @@ def _setting(record: RunRecord) -> dict[str, object]:
         "machine": record.environment.machine_key,
         "data set": f"{record.dataset.name} ({record.dataset.sha256[:12]})",
         "rules version": record.rules_version,
-        "variant": record.variant,
+        "variant": effective_variant(record),
         "part of the test set": None if part is None else (part.samples, part.rotations),
     }

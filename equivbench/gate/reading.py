@@ -14,6 +14,7 @@ from equivbench.errors import FailedError
 from equivbench.gate.metrics import BY_DEFAULT, RUN_METRICS, value_of
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
 from equivbench.records.counting import counting_runs
+from equivbench.records.declared import effective_variant
 from equivbench.records.line_files import (
     KERNEL_FILE,
     KernelSamples,
@@ -164,7 +165,8 @@ def _pool(timed: dict[tuple[object, ...], Samples], found: Samples) -> None:
 
 
 def _run_identity(record: RunRecord) -> dict[str, str]:
-    variant = "".join(f" {name}={value}" for name, value in sorted(record.variant.items()))
+    told = sorted(effective_variant(record).items())
+    variant = "".join(f" {name}={value}" for name, value in told)
     return {
         "name": f"{record.task}/{record.pair} {record.arm}{variant}",
         "kernels": record.model.kernels,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from equivbench.axes import AXES
-from equivbench.environment import is_key_of
+from equivbench.environment import computed_in, is_key_of
 from equivbench.errors import UsageError, unknown_name
 from equivbench.records.evaluations import FINALS, evaluations, of_test_set
 from equivbench.records.reasons import without_places_in
@@ -123,9 +123,28 @@ def departures(record: RunRecord) -> Iterator[str]:
             yield from rule(record, declared)
 
 
+def effective_variant(record: RunRecord) -> dict[str, str]:
+    """The ``variant`` of ``record`` as far as it changed what was computed, by which runs are told
+    apart: without a ``precision`` that the device makes of the preset's in any case, as float32 is
+    on a CPU where the preset says TF32.
+
+    What a plug-in declares is not loaded to find out: such a label stays.
+    """
+    if PRECISION not in record.variant:
+        return record.variant
+    pair = PAIRS.known(f"{record.task}/{record.pair}")
+    arms = () if pair is None else pair.arms
+    own = (arm.presets.get(record.preset) for arm in arms if arm.name == record.arm)
+    sized = next(own, None)
+    where = record.environment.device
+    if sized is None or computed_in(sized.recipe.precision, where) != record.recipe.precision:
+        return record.variant
+    return {name: value for name, value in record.variant.items() if name != PRECISION}
+
+
 def as_declared(variant: Mapping[str, str]) -> bool:
-    """Whether runs with this ``variant`` are of the pair as it is declared: no point of a sweep, in
-    the preset's precision."""
+    """Whether runs with this :func:`effective_variant` are of the pair as it is declared: no point
+    of a sweep, in the preset's precision."""
     return variant.keys().isdisjoint(LABELS)
 
 
@@ -144,7 +163,7 @@ def unchecked(record: RunRecord) -> Iterator[str]:
     own = declared.pair.presets[record.preset].dataset
     if record.dataset.name != own:
         yield f"tuned and matched on {own}, trained on {record.dataset.name}"
-    if PRECISION in record.variant:
+    if PRECISION in effective_variant(record):
         yield f"tuned in the preset's precision, trained in {record.variant[PRECISION]}"
     if not declared.tuned_here:
         yield (
@@ -255,9 +274,7 @@ def _recipe(record: RunRecord, declared: Declaration) -> Iterator[str]:
         {name: getattr(declared.recipe, name) for name in names},
         f"{declared.place} at {record.preset}",
     )
-    precision = declared.recipe.precision
-    if precision == "tf32" and record.environment.device == "cpu":
-        precision = "float32"
+    precision = computed_in(declared.recipe.precision, record.environment.device)
     if record.recipe.precision != precision:
         yield f"recipe.precision is {record.recipe.precision!r}, not {precision!r}"
     if record.recipe.compile is not None and not declared.recipe.compile:

@@ -389,7 +389,8 @@ class RunRecord(_Part, Tabular):
     variant: dict[str, str]
     """Options of the task, such as ``forces`` (direct or conservative), another ``precision`` than
     the preset's where one was asked for, and labels of a sweep. Runs with different variants are
-    not compared."""
+    not compared, unless all that differs is a ``precision`` that the device makes of the preset's
+    in any case."""
     seed: int
     budget: BudgetRecord
     clock: ClockRecord

@@ -13,6 +13,7 @@ from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
 from equivbench.records.counting import counting_runs
 from equivbench.records.curves import ResultWeights, common_curves, final_of
+from equivbench.records.declared import effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.board import finished_runs, unconfirmed
@@ -90,7 +91,7 @@ def summary_tables(records: Sequence[RunRecord]) -> list[Table]:
             record.arm if budget.extends is None else f"{record.arm}, extended",
             record.preset,
             Budget(budget.kind, budget.limit).text,
-            variant_text(record.variant),
+            variant_text(effective_variant(record)),
             record.model.kernels,
             record.environment.machine_key,
             f"{record.dataset.name} {record.dataset.sha256[:12]}",
@@ -214,7 +215,8 @@ def gather_sweeps(
     for record in records:
         if "sweep" not in record.variant:
             continue
-        options = sorted((name, value) for name, value in record.variant.items() if name != "value")
+        told = effective_variant(record).items()
+        options = sorted((name, value) for name, value in told if name != "value")
         budget = f"{record.budget.limit:.12g} {record.budget.kind}"
         where = (record.task, record.pair, record.preset, record.environment.machine_key, budget)
         data = (record.dataset.name, record.dataset.sha256)

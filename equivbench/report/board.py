@@ -17,6 +17,7 @@ from equivbench.errors import FailedError
 from equivbench.gap.campaigns import campaigns
 from equivbench.records.counting import counting_run
 from equivbench.records.curves import ResultWeights, final_of
+from equivbench.records.declared import effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.evaluations import judged_under
 from equivbench.records.metrics import METRICS
@@ -197,7 +198,9 @@ def _setting(record: RunRecord, group: str) -> BoardSetting:
         preset=_clean(record.preset),
         budget=f"{record.budget.limit:.12g} {record.budget.kind}",
         variant=_clean(
-            ", ".join(f"{name}={value}" for name, value in sorted(record.variant.items()))
+            ", ".join(
+                f"{name}={value}" for name, value in sorted(effective_variant(record).items())
+            )
         ),
         group=judged_under(record) or group,
         machine_key=_clean(record.environment.machine_key),

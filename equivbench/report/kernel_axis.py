@@ -12,7 +12,7 @@ from typing import Literal
 
 from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.pairing import EQUIVARIANT
-from equivbench.records.declared import as_declared
+from equivbench.records.declared import as_declared, effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.records.schema import RunRecord
@@ -91,14 +91,15 @@ def arm_steps(records: Iterable[RunRecord]) -> list[ArmSteps]:
     for record in records:
         timed = record.status == "completed" and record.throughput.step_seconds is not None
         timed = timed and disturbance(record) is None
-        if timed and as_declared(record.variant):
+        told = effective_variant(record)
+        if timed and as_declared(told):
             key = (
                 record.task,
                 record.pair,
                 record.arm,
                 record.preset,
                 record.dataset.name,
-                variant_text(record.variant),
+                variant_text(told),
                 record.environment.machine_key,
                 "cpu" if record.environment.device == "cpu" else "cuda",
                 record.model.name,

@@ -19,7 +19,7 @@ from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.frontier import frontiers as find_frontiers
 from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
-from equivbench.records.declared import as_declared
+from equivbench.records.declared import as_declared, effective_variant
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
 from equivbench.registry import board_units
@@ -222,7 +222,8 @@ def _fitting(records: Sequence[RunRecord], options: FigureOptions) -> list[RunRe
 
 def _one_setting(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The records of the one setting that all have, or that all as declared have."""
-    fitting = [record for record in records if as_declared(record.variant)] or list(records)
+    declared = [record for record in records if as_declared(effective_variant(record))]
+    fitting = declared or list(records)
     settings = sorted({Setting.of(record) for record in fitting})
     used: dict[str, set[str]] = defaultdict(set)
     for record in fitting:

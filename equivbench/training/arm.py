@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from equivbench.environment import computed_in
 from equivbench.errors import EquivbenchError, ModelError, UsageError, unknown_name
 from equivbench.kernels import build_time
 from equivbench.kernels.backend import OnBackend, UnsupportedError, built_for
@@ -263,9 +264,7 @@ def build_arm(
                 # Verification says why a model does not run in float64.
                 with contextlib.suppress(EquivbenchError):
                     module.prepare(torch.float64)
-    precision = declared.recipe.precision
-    if precision == "tf32" and device.type != "cuda":  # TF32 exists on CUDA only
-        precision = "float32"
+    precision = computed_in(declared.recipe.precision, device.type)
     # Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the
     # test set where 64 take 0.59 s).
     at_once = preset.evaluated_at_once or (16 if device.type == "cpu" else 256)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap
-from equivbench.records.declared import as_declared
+from equivbench.records.declared import as_declared, effective_variant
 from equivbench.records.line_files import LineFile
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
@@ -45,7 +45,7 @@ class MachineEvidence:
     @property
     def declared(self) -> list[RunRecord]:
         """The records of pairs as declared, points of sweeps and other precisions left out."""
-        return [record for record in self.records if as_declared(record.variant)]
+        return [record for record in self.records if as_declared(effective_variant(record))]
 
     @property
     def gaps(self) -> list[PairGap]:

@@ -15,7 +15,7 @@ from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
 from equivbench.gap.leads import Course, LeadChange
 from equivbench.gap.pairing import MatchedRuns
 from equivbench.gap.power_laws import CurveScaling, fit_within_run
-from equivbench.records.declared import PRECISION
+from equivbench.records.declared import PRECISION, effective_variant
 from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import (
@@ -86,7 +86,7 @@ def make_headline(records: Sequence[RunRecord]) -> list[Headline]:
     taking_part = [
         record
         for record in records
-        if record.variant.get("sweep", DATA) == DATA and PRECISION not in record.variant
+        if record.variant.get("sweep", DATA) == DATA and PRECISION not in effective_variant(record)
     ]
     return sorted((_headline(each) for each in measure_gaps(taking_part)), key=_order)
 
