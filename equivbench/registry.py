@@ -419,6 +419,7 @@ def register_kernel_backend(
     slow_to_build: bool = False,
     operations: Iterable[str] = (),
     max_derivatives: int = 2,
+    cpu_operations: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend`.
 
@@ -436,12 +437,24 @@ def register_kernel_backend(
         Names of the operations that it does, as ``equivbench list kernels --json`` shows them.
     max_derivatives
         How often these can be differentiated; training on conservative forces takes two.
+    cpu_operations
+        Those of the ``operations`` that it does on a CPU alone.
     """
     modules, kinds, done = tuple(needs), tuple(devices), tuple(operations)
+    on_cpu = tuple(cpu_operations)
     return _registering(
         KERNEL_BACKENDS,
         summary,
         lambda line, backend: KernelBackendSpec(
-            name, line, backend, modules, install, kinds, slow_to_build, done, max_derivatives
+            name,
+            line,
+            backend,
+            modules,
+            install,
+            kinds,
+            slow_to_build,
+            done,
+            max_derivatives,
+            on_cpu,
         ),
     )

@@ -122,11 +122,12 @@ def model_facts(spec: ModelSpec) -> dict[str, Any]:
 
 
 def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
-    """A kernel backend's devices and operations, how often these can be differentiated, and why it
-    cannot run here."""
+    """A kernel backend's devices and operations, those of a CPU alone, how often they can be
+    differentiated, and why it cannot run here."""
     from equivbench.kernels.backends import absent
 
-    facts = {name: list(getattr(spec, name)) for name in ("devices", "operations")}
+    lists = ("devices", "operations", "cpu_operations")
+    facts = {name: list(getattr(spec, name)) for name in lists}
     return facts | {"max_derivatives": spec.max_derivatives, "absent": absent(spec)}
 
 

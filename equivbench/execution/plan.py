@@ -22,12 +22,13 @@ from equivbench.counted import counted
 from equivbench.environment import machine_key, no_arithmetic, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.chosen_data import check_prepared, chosen_dataset
+from equivbench.execution.chosen_kernels import check_kernels
 from equivbench.execution.shares import core_shares
 from equivbench.gpu import why_not_shared
-from equivbench.kernels.backends import absent, does_not_do
+from equivbench.kernels.backends import absent
 from equivbench.records.declared import PRECISION
-from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, Forces, RunRequest
+from equivbench.registry import KERNEL_BACKENDS, PAIRS, TASKS
+from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
 from equivbench.schedule import rung_budgets
 from equivbench.specs import ArmSpec, PairSpec
 from equivbench.training.job import Job, Place
@@ -371,33 +372,6 @@ def _check_devices_per_arm(request: RunRequest) -> None:
         )
 
 
-def check_kernels(
-    name: str, pair: PairSpec, arms: Sequence[ArmSpec], forces: Forces | None
-) -> None:
-    """Raise ``UsageError`` unless some of ``arms`` take their operations from a backend, and the
-    one called ``name`` does what these are declared to take, for such ``forces`` too."""
-    models = [spec for spec in (MODELS.get(arm.model) for arm in arms) if spec.kernels]
-    if not models:
-        raise UsageError(
-            f"--kernels {name}: no chosen arm of {pair.key} takes its operations "
-            "from a kernel backend; leave the option out or choose another pair"
-        )
-    backend = KERNEL_BACKENDS.get(name)
-    if forces == "conservative" and backend.max_derivatives < 2:
-        raise UsageError(
-            f"--kernels {name}: {name} has no second derivatives, which training on conservative "
-            "forces takes; choose another backend, or --forces direct"
-        )
-    done = backend.operations
-    for spec in models:
-        lacking = [each for each in spec.operations if each not in done]
-        if done and lacking:
-            raise UsageError(
-                f"--kernels {name}: {spec.name} of {pair.key} takes {lacking[0]!r} from a kernel "
-                f"backend, and {does_not_do(name, lacking[0], spec.operations)}"
-            )
-
-
 def _in_precision(arm: ArmSpec, request: RunRequest) -> dict[str, Any]:
     """The fields of a job of ``arm`` that the precision asked for changes, if it is another than
     the arm's own."""
@@ -416,7 +390,8 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
     arms = [pair.arm(arm) for arm in unique(request.arms)] or list(pair.contestants)
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
     if kernels is not None:
-        check_kernels(kernels, pair, arms, request.forces)
+        device = request.device if request.devices is None else request.devices[0]
+        check_kernels(kernels, pair, arms, request.forces, device)
     for arm in arms:
         if request.preset not in arm.presets:
             raise unknown_name(f"preset of arm {arm.name!r}", request.preset, arm.presets)

@@ -13,6 +13,7 @@ import msgspec
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError
+from equivbench.execution.chosen_kernels import check_operations
 from equivbench.execution.identity import state_folder, unit_digest
 from equivbench.execution.plan import Contest, Machine, RunPlan
 from equivbench.records.files import read_bounded, write_atomically
@@ -58,7 +59,12 @@ def on_machines(plan: RunPlan, machines: Sequence[Machine]) -> RunPlan:
 
 def on_machine(contest: Contest, machine: Machine, unit: str | None = None) -> Contest:
     """``contest`` with what ``machine`` decides of its jobs; ``unit`` is its digest, if that is
-    known."""
+    known. Raises ``UsageError`` where the kernel backend that they ask for does not do there what
+    their networks take."""
+    name = contest.jobs[0].request.kernels
+    if name is not None and name != DEFAULT_KERNELS:
+        pair = PAIRS.get(contest.pair)
+        check_operations(name, pair, [pair.arm(job.arm) for job in contest.jobs], machine.device)
     unit, kind = unit or unit_digest(contest.jobs), machine.kind
     return replace(contest, jobs=tuple(_job(job, machine, unit, kind) for job in contest.jobs))
 

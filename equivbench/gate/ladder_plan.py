@@ -8,7 +8,8 @@ from pathlib import Path
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.plan import Machine, check_kernels, this_machine
+from equivbench.execution.chosen_kernels import check_kernels, check_operations
+from equivbench.execution.plan import Machine, this_machine
 from equivbench.gap.ladder_file import LADDER_FILE, LONGEST_CHANGE
 from equivbench.gate.ladder_request import HEAD, NOTHING, LadderRequest
 from equivbench.gate.worktrees import commit_named, refuse_changes, repository, subject_of
@@ -68,11 +69,14 @@ def plans_of(request: LadderRequest) -> list[EntryPlan]:
     if request.why is not None and ("\n" in change or not 0 < len(change) <= LONGEST_CHANGE):
         raise UsageError(f"--why takes one sentence of at most {LONGEST_CHANGE} characters")
     for target in targets if request.kernels is not None else ():
-        check_kernels(str(request.kernels), pair, [pair.arm(target.arm)], None)
+        check_kernels(str(request.kernels), pair, [pair.arm(target.arm)], None, request.device)
     run = RunRequest(
         device=request.device, threads=request.threads, arms=arms[:1], kernels=request.kernels
     )
     machine = this_machine(run)
+    if request.kernels is not None:
+        chosen = [pair.arm(target.arm) for target in targets]
+        check_operations(request.kernels, pair, chosen, machine.device)
     measured = LadderSide(commit, request.kernels or DEFAULT_KERNELS)
     return [
         _plan(request, pair, target, root, measured, change[:LONGEST_CHANGE], machine)

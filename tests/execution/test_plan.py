@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from datetime import UTC, datetime
@@ -16,10 +17,16 @@ from equivbench.cli.main import main
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds, wall_seconds
 from equivbench.execution.executors import find_executor
-from equivbench.execution.plan import extension, make_plan, resolve_device, this_machine
-from equivbench.execution.state import finished_record, open_state, read_state, remember_record
+from equivbench.execution.plan import Machine, extension, make_plan, resolve_device, this_machine
+from equivbench.execution.state import (
+    finished_record,
+    on_machines,
+    open_state,
+    read_state,
+    remember_record,
+)
 from equivbench.records.store import write_record
-from equivbench.registry import PAIRS
+from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, register_kernel_backend
 from equivbench.request import QUICK_START_PAIR, RunRequest
 
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
@@ -238,6 +245,64 @@ def test_a_backend_without_the_operations_of_a_network_is_refused_before_anythin
         main(["run", QUICK_START_PAIR, "--kernels", "e3nn", "--out", str(out), *dry])
     assert stop.value.code == 2
     assert "--kernels e3nn" in capsys.readouterr().err
+    assert not out.exists()
+
+
+TAKING_KERNELS = [
+    name
+    for name, entry in PAIRS.without_plugins().items()
+    if any(MODELS.get(arm.model).kernels for arm in entry.value.contestants)
+]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", KERNEL_BACKENDS.without_plugins())
+@pytest.mark.parametrize("pair", TAKING_KERNELS)
+def test_what_a_backend_does_on_that_kind_of_device_is_known_as_a_run_is_planned(
+    monkeypatch, pair, name, kind
+):
+    """Of every operation that a network takes, on every backend."""
+    # There may be no such device here.
+    monkeypatch.setattr("equivbench.execution.plan.machine_key", lambda *_: "toy")
+    backend = KERNEL_BACKENDS.get(name)
+    taken = {
+        operation
+        for arm in PAIRS.get(pair).contestants
+        if MODELS.get(arm.model).kernels
+        for operation in MODELS.get(arm.model).operations
+    }
+    anywhere = taken <= set(backend.operations)
+    # One that is for no such device is refused with another sentence, by who has the machine.
+    there = taken <= backend.operations_on(kind) if kind in backend.devices else anywhere
+
+    for device in (kind, "auto"):
+        says = f"--kernels {name}: .*; (choose among|none here)"
+        refused = contextlib.nullcontext() if there else pytest.raises(UsageError, match=says)
+        with refused:
+            plan = make_plan(RunRequest(pairs=(pair,), kernels=name, device=device), NOW)
+            on_machines(plan, [Machine(kind, 1)])
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_backend_that_lacks_an_operation_on_a_gpu_is_refused_before_anything_is_written(
+    dry, tmp_path, capsys
+):
+    out = tmp_path / "results"
+    register = register_kernel_backend(
+        "mine",
+        summary="for a test",
+        operations=["painn-message"],
+        cpu_operations=["painn-message"],
+    )
+    asked = ["run", QUICK_START_PAIR, "--kernels", "mine", "--device", "cuda", "--out", str(out)]
+    with registered():
+        register(lambda: None)
+        with pytest.raises(SystemExit) as stop:
+            main([*asked, *dry])
+        assert [job.kernels for job in jobs(kernels="mine")] == ["mine", "mine"]
+    assert stop.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "mine does not do 'painn-message' on a GPU; choose among torch" in said
     assert not out.exists()
 
 

@@ -57,3 +57,10 @@ def test_what_a_backend_does_not_do_is_said_with_those_that_do_it() -> None:
     )
     assert "choose among torch" in does_not_do("fused", "linear", ["cube-convolution"])
     assert "none here" in does_not_do("e3nn", "no-such-operation")
+
+
+def test_where_a_backend_does_not_do_it_is_said_if_it_does_so_elsewhere() -> None:
+    said = does_not_do("openequivariance", "convolution", device="cpu")
+    assert said.startswith("openequivariance does not do 'convolution' on a CPU; choose among ")
+    assert "flashcart" not in said
+    assert "on a" not in does_not_do("e3nn", "painn-message", device="cuda")

@@ -10,6 +10,8 @@ from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import KernelBackendSpec
 
 _FOLDER = "equivbench.kernels.backends"
+_KINDS = {"cpu": "CPU", "cuda": "GPU"}
+"""What people call the kinds of device."""
 _OF_E3NN = (
     *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
     "symmetric-contraction",
@@ -108,14 +110,23 @@ def absent(spec: KernelBackendSpec, device: str | None = None) -> str | None:
     return f"{spec.name} needs {', '.join(missing)}, not installed here{advice}"
 
 
-def does_not_do(name: str, operation: str, needed: Iterable[str] = ()) -> str:
+def does_not_do(
+    name: str, operation: str, needed: Iterable[str] = (), device: str | None = None
+) -> str:
     """That the backend ``name`` does not do ``operation``, and which are declared to do it and all
-    else that is ``needed``."""
+    else that is ``needed``; on that kind of ``device`` (``cpu`` or ``cuda``), if one is named."""
     asked = {operation, *needed}
-    entries = KERNEL_BACKENDS.entries().items()
-    able = [each for each, entry in entries if asked <= set(entry.value.operations)]
+    specs = {each: entry.value for each, entry in KERNEL_BACKENDS.entries().items()}
+    able = [each for each, spec in specs.items() if asked <= _declared(spec, device)]
+    # Where it is the device alone that stands against it.
+    elsewhere = name in specs and operation in specs[name].operations
+    where = f" on a {_KINDS[device]}" if device is not None and elsewhere else ""
     advice = f"choose among {', '.join(able)}" if able else "none here is declared to do it"
-    return f"{name} does not do {operation!r}; {advice}"
+    return f"{name} does not do {operation!r}{where}; {advice}"
+
+
+def _declared(spec: KernelBackendSpec, device: str | None) -> set[str]:
+    return set(spec.operations) if device is None else spec.operations_on(device)
 
 
 def _importable(module: str) -> bool:
