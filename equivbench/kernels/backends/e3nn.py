@@ -30,6 +30,7 @@ from equivbench.kernels.operations import (
 )
 from equivbench.kernels.operations.contraction_paths import contraction_coefficients
 from equivbench.kernels.operations.edge_frames import frame_rows
+from equivbench.kernels.sums import sum_by
 
 Blocks = Sequence[tuple[int, int]]
 """(channels, 2 l + 1) of each block of features."""
@@ -100,7 +101,7 @@ def convolution(operation: Convolution, like: Tensor) -> Kernel:
     def run(inputs: Tensors) -> Tensor:
         x, edge_index = inputs["x"], inputs["edge_index"]
         messages = product(x.index_select(0, edge_index[0]), inputs["harmonics"], inputs["weights"])
-        return x.new_zeros((x.shape[0], messages.shape[1])).index_add(0, edge_index[1], messages)
+        return sum_by(edge_index[1], messages, x.shape[0])
 
     return _kernel(run, source, target)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
+from equivbench.kernels.sums import sum_by
 from equivbench.tasks.base import Batch
 
 
@@ -23,8 +24,7 @@ def energy_by_rotation(outputs: Batch, inputs: Batch) -> Tensor:
     """
     forces = outputs["forces"]
     torques = torch.linalg.cross(inputs["pos"].to(forces.dtype), forces)
-    molecules = forces.new_zeros(len(outputs["energy"]), 3)
-    return -molecules.index_add(0, inputs["batch"], torques)
+    return -sum_by(inputs["batch"], torques, len(outputs["energy"]))
 
 
 class ConservativeForces(nn.Module):

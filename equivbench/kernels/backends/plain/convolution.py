@@ -17,6 +17,7 @@ from torch import Tensor
 from equivbench.kernels.backend import Kernel, Tensors
 from equivbench.kernels.operations import Convolution
 from equivbench.kernels.operations.paths import coupling
+from equivbench.kernels.sums import sum_by
 
 
 def convolution_kernel(operation: Convolution, like: Tensor) -> Kernel:
@@ -61,11 +62,7 @@ def convolution_kernel(operation: Convolution, like: Tensor) -> Kernel:
             product = matrices * neighbours if source == 0 else matrices @ neighbours
             for message in torch.split(product, stacked, dim=1):
                 weighted = (message * next(path_weights).unsqueeze(1)).flatten(1)
-                sums.append(
-                    x.new_zeros((x.shape[0], weighted.shape[1])).index_add(
-                        0, edge_index[1], weighted
-                    )
-                )
+                sums.append(sum_by(edge_index[1], weighted, x.shape[0]))
         return torch.cat(sums, dim=1)
 
     return Kernel(run, method="torch matmul")

@@ -13,6 +13,7 @@ from torch import Tensor
 from equivbench.kernels.backend import Kernel, Tensors
 from equivbench.kernels.operations import EdgeProduct, Linear, RadialBasis, SphericalHarmonics
 from equivbench.kernels.operations.paths import coupling
+from equivbench.kernels.sums import sum_by
 
 METHOD = "torch"
 
@@ -103,7 +104,7 @@ def edge_product_kernel(operation: EdgeProduct, like: Tensor) -> Kernel:
         # One row an edge is enough for any centre: edges are not fewer than the centres that they
         # have.
         centres, place = torch.unique(centre, return_inverse=True)
-        sums = weighted.new_zeros(len(centres), *weighted.shape[1:]).index_add(0, place, weighted)
+        sums = sum_by(place, weighted, len(centres))
         around = torch.split(sums.index_select(0, place), heights, dim=1)
         features = torch.split(
             inputs["x"].view(edges, sum(heights), operation.channels), heights, dim=1

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, Tensors
 from equivbench.kernels.operations import PaiNNMessage
+from equivbench.kernels.sums import sum_by
 
 
 def message_kernel(operation: PaiNNMessage, like: Tensor) -> Kernel:
@@ -25,10 +26,7 @@ def message_kernel(operation: PaiNNMessage, like: Tensor) -> Kernel:
         if with_vectors:
             passed = torch.unflatten(vectors.index_select(0, source), 1, (3, channels))
             messages = messages + scales.unsqueeze(1) * passed
-        sums = [
-            one.new_zeros((gates.shape[0], one.shape[1])).index_add(0, centre, one)
-            for one in (scalars, messages.flatten(1))
-        ]
+        sums = [sum_by(centre, one, gates.shape[0]) for one in (scalars, messages.flatten(1))]
         return torch.cat(sums, dim=1)
 
     return Kernel(run, method="torch")

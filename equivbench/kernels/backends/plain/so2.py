@@ -20,6 +20,7 @@ from equivbench.kernels.backends.plain.wigner import WignerToAxis, whole_matrice
 from equivbench.kernels.operations import SO2Convolution, SO2Message
 from equivbench.kernels.operations.edge_frames import FrameTurn, frame_rows
 from equivbench.kernels.operations.so2_message import part_sizes
+from equivbench.kernels.sums import sum_by
 
 
 class Into(Protocol):
@@ -105,7 +106,7 @@ def dense_back(turn: FrameTurn, like: Tensor) -> Back:
         if scales is not None:
             features = features * scales.unsqueeze(-1)
         messages = (turns.mT @ features).flatten(1)
-        return z.new_zeros(nodes, messages.shape[1]).index_add(0, edge_index[1], messages)
+        return sum_by(edge_index[1], messages, nodes)
 
     return back
 

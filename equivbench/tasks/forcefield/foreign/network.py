@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchError, FailedError, ModelError, UsageError
+from equivbench.kernels.sums import sum_by, widened
 from equivbench.records.reasons import plain_reason
 from equivbench.tasks.forcefield.foreign.conventions import Convention, Key
 from equivbench.tasks.forcefield.foreign.values import OF_CELLS, OF_EDGES, Box, Source, Values
@@ -205,7 +206,7 @@ class ForeignNetwork(nn.Module):
         if energy.shape == (molecules,):
             return energy
         if energy.shape == batch.shape:
-            return energy.new_zeros(molecules).index_add(0, batch, energy)
+            return sum_by(batch, widened(energy), molecules)
         raise ModelError(
             f"{self._name} gives an energy of shape {tuple(energy.shape)} for {molecules} "
             f"molecules of {len(batch)} atoms; one number a molecule or an atom is needed"

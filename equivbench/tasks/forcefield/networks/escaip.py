@@ -23,7 +23,7 @@ from e3nn.math import soft_one_hot_linspace
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.tasks.forcefield.networks.graph import bond_order, neighbourhood, sum_by
+from equivbench.tasks.forcefield.networks.graph import bond_order, neighbourhood, sum_by, widened
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ class EScAIP(nn.Module):
         forces = self.magnitude(nodes) * pull.sum(1)
         return {
             "forces": forces,
-            "energy": sum_by(batch, self.energy(nodes).squeeze(-1), n_atoms.shape[0]),
+            "energy": sum_by(batch, widened(self.energy(nodes)).squeeze(-1), n_atoms.shape[0]),
         }
 
     def symmetric_projection(self) -> dict[str, Tensor]:

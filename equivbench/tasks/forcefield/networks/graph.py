@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from equivbench.kernels.backends.plain.irreps import envelope as envelope
 from equivbench.kernels.backends.plain.irreps import radial_basis as radial_basis
+from equivbench.kernels.sums import sum_by as sum_by
+from equivbench.kernels.sums import widened as widened
 
 ELEMENTS = 100
 """Rows of an element embedding: atomic numbers 0 to 99."""
@@ -23,11 +25,6 @@ def edge_vectors(pos: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
     """(r_j - r_i [edges, 3], its length [edges]), in A, differentiable in ``pos``."""
     vectors = pos.index_select(0, edge_index[0]) - pos.index_select(0, edge_index[1])
     return vectors, vectors.square().sum(-1).sqrt()
-
-
-def sum_by(index: Tensor, values: Tensor, rows: int) -> Tensor:
-    """[rows, ...]: the sum of the ``values`` [n, ...] that ``index`` [n] assigns to each row."""
-    return values.new_zeros((rows, *values.shape[1:])).index_add(0, index, values)
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -57,11 +54,12 @@ class MolecularNetwork(nn.Module):
     def forward(
         self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
     ) -> dict[str, Tensor]:
-        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
+        """Forces [atoms, 3] eV/A and energies [molecules] eV, these no shorter than float32."""
         vectors, distance = edge_vectors(pos, edge_index)
         basis = radial_basis(distance, self.cutoff, self.radial)
-        forces, energy = self.predict(z, vectors, distance, basis, edge_index)
-        return {"forces": forces, "energy": sum_by(batch, energy.squeeze(-1), n_atoms.shape[0])}
+        forces, atomic = self.predict(z, vectors, distance, basis, edge_index)
+        energy = sum_by(batch, widened(atomic).squeeze(-1), n_atoms.shape[0])
+        return {"forces": forces, "energy": energy}
 
     def predict(
         self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
