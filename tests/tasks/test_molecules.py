@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.tasks.molecules import MOST_ROUNDS, charge_of, identity_of
+from equivbench.tasks.molecules import MOST_ROUNDS, charge_of, first_isomers, identity_of
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,16 @@ SAME = [
     ["N[C@@H](C)C(=O)O", "OC(=O)[C@@H](N)C", "[C@H](N)(C)C(O)=O"],
     ["C[N+](=O)[O-]", "[O-][N+](=O)C"],
     ["[Na+].[Cl-]", "[Cl-:1].[Na+:2]"],
+    # Those of both hands, and without any.
+    ["C[C@H](O)F", "C[C@@H](O)F", "CC(O)F", "F[C@](C)(O)[H]", "[CH3][CH]([OH])F"],
+    ["C/C=C/F", "C/C=C\\F", "CC=CF", "[H]/C(C)=C(\\F)[H]"],
+    ["[H]/N=C/O", "[H]\\N=C/O", "N=CO"],
+    ["C[C@H]1CC[C@@H](O)CC1", "C[C@H]1CC[C@H](O)CC1", "CC1CCC(O)CC1"],
+    # Hydrogens as atoms, in brackets, and not at all.
+    ["C", "[CH4]", "[H]C([H])([H])[H]", "[C:1]([H:2])([H:3])([H:4])[H:5]"],
+    ["c1cc[nH]c1", "C1=CNC=C1", "[H]n1cccc1", "[cH]1[cH][nH][cH][cH]1"],
+    ["CS(C)(=O)=O", "[CH3]S(=O)(=O)[CH3]"],
+    ["OP(O)(O)=O", "[H]OP(=O)(O)O[H]"],
 ]
 ALL_APART = [
     *(names[0] for names in SAME),
@@ -54,6 +64,15 @@ ALL_APART = [
     "[NH4+]",
     "N",
     "[2H]O",
+    "CC",
+    "C=C",
+    "C#C",
+    "[CH3]",
+    "CC(C)O",
+    "CCCO",
+    "C1=CCC=C1",
+    "CSC",
+    "CS(C)=O",
 ]
 
 
@@ -99,7 +118,35 @@ def test_a_chain_of_thousands_is_no_more_work_than_its_atoms(monkeypatch: Any) -
     monkeypatch.setattr("equivbench.tasks.molecules._digest", counted)
     atoms = 1000
     assert identity_of("C" * atoms) == identity_of("(".join("C" * atoms) + ")" * (atoms - 1))
-    assert digests <= 2 * (MOST_ROUNDS * atoms + 1)
+    with_hydrogens = atoms + 2 * atoms + 2
+    assert digests <= 2 * (MOST_ROUNDS * with_hydrogens + 1)
+
+
+WRITTEN_OUT = {
+    "[O:1]([H:2])[H:3]": "H2O1 +0 2500b22b982faf3c",
+    "[c:1]1([H:7])[n:2][c:3]([H:8])[c:4]([H:9])[c:5]([H:10])[c:6]1[H:11]": (
+        "C5H5N1 +0 55bac23ec36a70ed"
+    ),
+    "[S:1](=[O:2])(=[O:3])([C:4]([H:5])([H:6])[H:7])[N:8]([H:9])[H:10]": (
+        "C1H5N1O2S1 +0 5205fdf7f26dc3d9"
+    ),
+}
+
+
+@pytest.mark.parametrize("smiles", WRITTEN_OUT)
+def test_the_splits_of_sets_whose_smiles_write_every_hydrogen_stay(smiles: str) -> None:
+    """Those of SPICE and MACE-OFF are drawn from these texts."""
+    assert identity_of(smiles) == WRITTEN_OUT[smiles]
+
+
+def test_stereoisomers_go_with_the_first_of_them() -> None:
+    assert first_isomers(["C[C@H](O)F", "CCO", "C[C@@H](O)F", "CC(O)F", "OCC"]) == {
+        "C[C@H](O)F": "C[C@H](O)F",
+        "CCO": "CCO",
+        "C[C@@H](O)F": "C[C@H](O)F",
+        "CC(O)F": "C[C@H](O)F",
+        "OCC": "CCO",
+    }
 
 
 def test_the_bound_changes_no_identity_of_a_molecule_of_a_data_set(monkeypatch: Any) -> None:
@@ -110,6 +157,8 @@ def test_the_bound_changes_no_identity_of_a_molecule_of_a_data_set(monkeypatch: 
     assert identity_of(chain) == bounded
 
 
-@pytest.mark.parametrize("text", ["[O:1]([H:2])[H:3].0", "m17", "C1CC", "CC(", "C)C", "%", ""])
+@pytest.mark.parametrize(
+    "text", ["[O:1]([H:2])[H:3].0", "m17", "C1CC", "CC(", "C)C", "%", "", "[CH999999999]"]
+)
 def test_of_what_is_no_smiles_it_is_the_text_without_atom_maps(text: str) -> None:
     assert identity_of(text) == text.replace(":1", "").replace(":2", "").replace(":3", "")

@@ -33,8 +33,9 @@ from equivbench.tasks.conformers import (
 )
 from equivbench.tasks.forcefield.moses import LICENCE, TABLE, WHEEL, published
 from equivbench.tasks.forcefield.table import BOHR, HARTREE, LAYOUT, ConformationBuilder, facts
+from equivbench.tasks.molecules import ISOMERS_TOGETHER, first_isomers
 from equivbench.tasks.parts import resumed
-from equivbench.tasks.storage import digest
+from equivbench.tasks.storage import digest, split_rule
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 """Those of the MACE-OFF split of SPICE."""
@@ -172,8 +173,9 @@ def generate_beyond(
     samples: int, out: Path, *, seed: int = 0, processes: int = 2, further: Sequence[str]
 ) -> Path:
     """The same as :func:`generate` of more samples than rdkit's molecules give: all of these come
-    first, so that a smaller set is part of this one, in the same splits, and then those of the
-    SMILES ``further`` that qualify, which are from the wheel of :mod:`.moses`."""
+    first, so that a smaller set is part of this one, and then those of the SMILES ``further`` that
+    qualify, which are from the wheel of :mod:`.moses`. Stereoisomers are one molecule, in the split
+    of the first of them; all others are in that of the smaller set."""
     how = recipe(TOOLS, seed, ELEMENTS, ATOMS)
     first = pool(seed, ELEMENTS, ATOMS)
     # Some fail a step: a twentieth more than are needed.
@@ -190,6 +192,7 @@ def generate_beyond(
         processes=processes,
         licences={**LICENCES, "further structures": LICENCE},
         sources={WHEEL: published()},
+        isomers_together=True,
     )
 
 
@@ -244,9 +247,11 @@ def _write(
     in_turn: bool = False,
     licences: Mapping[str, str] = LICENCES,
     sources: Mapping[str, Path] | None = None,
+    isomers_together: bool = False,
 ) -> Path:
     """Write the first ``samples`` conformations of ``candidates`` at all ``temperatures``, or
-    ``in_turn`` each candidate at one of them.
+    ``in_turn`` each candidate at one of them; with ``isomers_together`` stereoisomers are one
+    molecule, which sets from before they were are not.
 
     What is made is kept beside ``out`` until it is written, so that an interrupted call that is
     made again goes on. Raises ``FailedError`` where the candidates are too few.
@@ -263,6 +268,7 @@ def _write(
     parts = out.with_name(f"{out.stem}.parts")
     decides = json.dumps([_MADE, how["tools"], seed, dynamics, candidates])
     folder = parts / hashlib.sha256(decides.encode()).hexdigest()[:16]
+    first_of = first_isomers(candidates) if isomers_together else {}
     for made in resumed(
         folder, candidates, lambda rest: in_processes(labelled, rest, seed, processes)
     ):
@@ -276,7 +282,7 @@ def _write(
         have += kept.stop - kept.start
         show_progress(have, samples, "samples")
         pos, forces, energy = (row[kept] for row in rows)
-        builder.add(smiles, z, pos, forces, energy, split)
+        builder.add(smiles, z, pos, forces, energy, split, identity=first_of.get(smiles))
         if have == samples:
             break
     if have < samples:
@@ -298,6 +304,8 @@ def _write(
         f"{samples} samples of seed {seed}", SPLITS if split is None else (split,)
     )
     rule = None if split is None else "no model is trained on them: all are test"
+    if isomers_together:
+        rule = split_rule(*ISOMERS_TOGETHER)
     table.write(out, *facts(table), recipe=how, licences=licences, split_rule=rule, sources=sources)
     shutil.rmtree(parts, ignore_errors=True)
     return out

@@ -205,7 +205,8 @@ gfn2_20k = partial(_source, "gfn2-20k", _build_20k, _FURTHER)
 """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in
 the same splits."""
 gfn2_100k = partial(_source, "gfn2-100k", _build_100k, _FURTHER, origin=moses.published)
-"""100,000 samples, likewise: all that rdkit's molecules give, and then of molecules of MOSES."""
+"""100,000 samples, likewise: all that rdkit's molecules give, and then of molecules of MOSES.
+Stereoisomers are one molecule here."""
 spice = partial(_source, "spice", build_spice, origin=spice_file)
 """SPICE as published."""
 mace_off = partial(_source, "mace-off", build_mace_off, origin=_mace_off_file)

@@ -22,6 +22,8 @@ from equivbench.tasks.conformers import (
     pool,
     recipe,
 )
+from equivbench.tasks.molecules import ISOMERS_TOGETHER, first_isomers
+from equivbench.tasks.storage import split_rule
 from equivbench.tasks.voxel.table import (
     ELEMENTS,
     MARGIN,
@@ -54,18 +56,28 @@ def process(job: tuple[str, int]) -> tuple[str, NDArray[np.uint8], NDArray[np.fl
     return smiles, z, np.array(molecule.GetConformer().GetPositions())
 
 
-def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: int = 2) -> Path:
+def generate(
+    samples: int,
+    out: Path,
+    *,
+    grid: Grid,
+    seed: int = 0,
+    processes: int = 2,
+    isomers_together: bool = False,
+) -> Path:
     """Write the first ``samples`` molecules that fit ``grid`` to ``out`` (.npz) with its cards
-    beside it; returns ``out``.
+    beside it; returns ``out``. With ``isomers_together`` stereoisomers are one molecule, which
+    sets from before they were are not.
 
     Raises ``FailedError`` if the pool holds fewer.
     """
     builder, failed, kept = ConformerBuilder(grid), 0, 0
     candidates = pool(seed, ELEMENTS, ATOMS)
+    first_of = first_isomers(candidates) if isomers_together else {}
     for conformer in in_processes(process, candidates, seed, processes):
         if conformer is None:
             failed += 1
-        elif builder.add(*conformer):
+        elif builder.add(*conformer, identity=first_of.get(conformer[0])):
             kept += 1
         show_progress(kept, samples, "molecules")
         if kept == samples:
@@ -87,7 +99,8 @@ def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: i
         "molecules left out": builder.excuse(),
     }
     table = builder.finish(f"{samples} molecules of seed {seed}")
-    return table.write(out, *facts(table, grid), recipe=how, licences=LICENCES)
+    rule = split_rule(*ISOMERS_TOGETHER) if isomers_together else None
+    return table.write(out, *facts(table, grid), recipe=how, licences=LICENCES, split_rule=rule)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def _build_10k(path: Path) -> None:
     required("rdkit", f"{path.stem} is generated", "generate")
     from equivbench.tasks.voxel.generate import generate
 
-    generate(10_000, path, grid=PUBLISHED, processes=os.cpu_count() or 1)
+    processes = os.cpu_count() or 1
+    generate(10_000, path, grid=PUBLISHED, processes=processes, isomers_together=True)
 
 
 class _PickledMolecule:
@@ -205,7 +206,7 @@ conformers_64 = partial(_source, "conformers-64", "conformers-small", PUBLISHED)
 """The shipped molecules on the published grid."""
 conformers_10k = partial(_source, "conformers-10k", "conformers-10k", PUBLISHED, _build_10k)
 """10,000 molecules by the shipped set's generator and seed, for the published grid; those that both
-sets hold are equal."""
+sets hold are equal. Stereoisomers are one molecule here."""
 geom_drugs = partial(_source, "geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs, _published)
 """GEOM-drugs in MiDi's split."""
 qm9_32 = partial(_source, "qm9-32", "qm9", standard(32, 0.25), qm9.build_qm9, qm9.published)
