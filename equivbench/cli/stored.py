@@ -25,6 +25,8 @@ from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.curves import ResultWeights
 from equivbench.registry import board_units
 from equivbench.report.text import loss_in, printable
+from equivbench.request import Forces
+from equivbench.specs import Precision
 
 if TYPE_CHECKING:
     from equivbench.gap.efficiency import PairGap
@@ -385,6 +387,12 @@ def plot(
         typer.Option(help="Only this data set.", autocompletion=completer("datasets")),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Only this budget, such as 60s.")] = None,
+    forces: Annotated[
+        Forces | None, typer.Option(help="Only runs that predict forces this way.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Only runs that computed in this precision.")
+    ] = None,
     machine: Annotated[str | None, typer.Option(help="Only this machine key.")] = None,
     kernels: Annotated[
         str | None,
@@ -412,6 +420,8 @@ def plot(
         preset=preset,
         dataset=dataset,
         budget=budget,
+        forces=forces,
+        precision=precision,
         machine=machine,
         kernels=kernels,
         skip_invalid=skip_invalid,

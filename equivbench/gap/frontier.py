@@ -42,6 +42,7 @@ from equivbench.gap.pairing import (
     Setting,
     pair_up,
 )
+from equivbench.records.curves import is_on_whole_set
 from equivbench.records.declared import SWEEP
 from equivbench.records.schema import RunRecord
 from equivbench.tabular import Tabular
@@ -119,6 +120,9 @@ class PairFrontier(Tabular):
     largest."""
     crossing_seeds: list[int]
     """The seeds whose own laws cross there: to the arm of ``crossing``, where there is one."""
+    on_whole_set: bool
+    """Whether the losses are those of the whole test set, and not of the part of it that rungs are
+    read on."""
 
     @property
     def not_falling(self) -> list[str]:
@@ -272,6 +276,7 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
         ahead="equivariant" if last[EQUIVARIANT] < last[AUGMENTED] else "augmented",
         crossing=crossing,
         crossing_seeds=[seed for seed, own in zip(seeds, crossed, strict=True) if own],
+        on_whole_set=all(is_on_whole_set(each) for runs in sizes.values() for each in runs.records),
     )
 
 

@@ -20,11 +20,18 @@ from equivbench.environment import required
 from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import PairGap
 from equivbench.records.counting import counting_runs
-from equivbench.records.curves import Evaluation, ResultWeights, common_curves, curve
+from equivbench.records.curves import (
+    Evaluation,
+    ResultWeights,
+    common_curves,
+    curve,
+    is_on_whole_set,
+)
+from equivbench.records.declared import effective_variant
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import Sweep, SweepPoint, value_places
 from equivbench.report.board import finished_runs
-from equivbench.report.gaps import OTHER, headline, kernels_text, s_star_of
+from equivbench.report.gaps import OTHER, headline, kernels_text, s_star_of, variant_text
 from equivbench.report.publication import curve_points
 from equivbench.report.text import number_text
 
@@ -146,12 +153,28 @@ def _draw_measures(panels: dict[str, Axes], records: Sequence[RunRecord], unit: 
     for weights, style in _BEHIND.items():
         top.plot([], [], style, color="0.4", linewidth=1.0, label=_WEIGHTS_TEXT[weights])
     first = shown[0]
-    top.set_title(f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}")
+    head = f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}"
+    top.set_title(two_lines(head, effective_variant(first), judged_on(shown)))
     top.legend(frameon=False, fontsize="small")
     panels["share"].set_ylim(*_around(panels["share"]))
     for name, axes in panels.items():
         axes.set(xscale="log", xlabel="budget spent [s]")
         _finish(axes, name, unit)
+
+
+def judged_on(records: Iterable[RunRecord]) -> str:
+    """What of the test set the rungs of all ``records`` are read on, in words."""
+    return part_text(all(map(is_on_whole_set, records)))
+
+
+def part_text(whole: bool) -> str:
+    """What of the test set losses are read on, in words: the ``whole`` of it or a part."""
+    return f"on {'the whole' if whole else 'a part of the'} test set"
+
+
+def two_lines(head: str, variant: Mapping[str, str], samples: str) -> str:
+    """A title: what is drawn, and below it under which options and on which samples."""
+    return f"{head}\n{', '.join(filter(None, (variant_text(variant), samples)))}"
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:
@@ -246,7 +269,8 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
         ends[arm] = min(known, key=lambda each: abs(each[0] - gap.budget["limit"]))[1]
     label = in_unit("test loss", unit)
     axes.set(xscale="log", yscale="log", xlabel="budget spent [s]", ylabel=label)
-    axes.set_title(f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}", loc="left")
+    head = f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}"
+    axes.set_title(two_lines(head, gap.variant, judged_on(finished_runs(records))), loc="left")
     plain_ticks(axes.xaxis)
     _mark_tie(axes, gap, ends)
     axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.93, 1.0))

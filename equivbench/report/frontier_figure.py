@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from equivbench.gap.frontier import PairFrontier
-from equivbench.report.figures import COLOURS, empty_figure, in_unit, plain_ticks
+from equivbench.report.figures import (
+    COLOURS,
+    empty_figure,
+    in_unit,
+    part_text,
+    plain_ticks,
+    two_lines,
+)
 from equivbench.report.frontier import fitted_law, law_text
 from equivbench.report.gaps import turn_text
 
@@ -61,12 +68,10 @@ def draw_frontier(found: PairFrontier, *, unit: str = "") -> Figure:
             first = found.seconds[0]
             axes.axvspan(max(low or first, first), min(high or end, end), color="0.5", alpha=0.15)
     axes.set(xscale="log", yscale="log", xlabel="budget [s]", ylabel=in_unit("test loss", unit))
-    axes.set_title(
-        f"{found.task}/{found.pair}, {found.preset}, {found.dataset}, sizes "
-        f"{', '.join(found.tried)}",
-        loc="left",
-        fontsize="medium",
-    )
+    head = f"{found.task}/{found.pair}, {found.preset}, {found.dataset}, sizes "
+    head += ", ".join(found.tried)
+    samples = part_text(found.on_whole_set)
+    axes.set_title(two_lines(head, found.variant, samples), loc="left", fontsize="medium")
     plain_ticks(axes.xaxis)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)

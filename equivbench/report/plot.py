@@ -33,14 +33,17 @@ from equivbench.report.figures import (
 )
 from equivbench.report.formats import setting_text
 from equivbench.report.frontier_figure import draw_frontier
+from equivbench.report.gaps import variant_text
 from equivbench.report.race import races_of
 from equivbench.report.race_figure import draw_race
+from equivbench.request import Forces
+from equivbench.specs import Precision
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Drawable = Literal["curves", "gap", "frontier", "share", "race"]
-_CHOOSE = "choose by pair, preset, dataset, budget or machine"
+_CHOOSE = "choose by pair, preset, dataset, budget, forces, precision or machine"
 RecordSource = str | Path | Iterable[RunRecord]
 
 
@@ -55,6 +58,9 @@ class FigureOptions(TypedDict, total=False):
     preset: str | None
     dataset: str | None
     budget: str | None
+    forces: Forces | None
+    precision: Precision | None
+    """The one that was computed in."""
     machine: str | None
     kernels: str | None
     """Only runs on this kernel backend; of a plain arm that has none on it, all."""
@@ -72,8 +78,8 @@ def curves(results: RecordSource = "results", **options: Unpack[FigureOptions]) 
         A results folder, a record file, or records.
     options
         ``out``: the file to draw into (svg, png, pdf). ``task``, ``pair``, ``preset``,
-        ``dataset``, ``budget``, ``machine``, ``kernels``: which setting, where the results have
-        several.
+        ``dataset``, ``budget``, ``forces``, ``precision``, ``machine``, ``kernels``: which setting,
+        where the results have several.
         ``skip_invalid``: whether invalid records of a folder are left out with a warning.
 
     Returns
@@ -147,7 +153,7 @@ def _frontier(records: Sequence[RunRecord]) -> Figure:
     if len(frontiers.found) > 1:
         names = "; ".join(
             f"{each.task}/{each.pair} on {each.dataset} up to {each.seconds[-1]:g} s, "
-            f"{each.machine_key}"
+            + ", ".join(filter(None, (variant_text(each.variant), each.machine_key)))
             for each in frontiers.found
         )
         raise UsageError(f"a figure shows one frontier; {_CHOOSE} among: {names}")
@@ -248,5 +254,7 @@ def _named(record: RunRecord) -> dict[str, str]:
         "preset": record.preset,
         "dataset": record.dataset.name,
         "budget": Budget(record.budget.kind, limit).text,
+        "forces": record.variant.get("forces", ""),
+        "precision": record.recipe.precision,
         "machine": record.environment.machine_key,
     }

@@ -8,9 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from equivbench.records.curves import is_on_whole_set
 from equivbench.records.disturbed import disturbance
-from equivbench.report.figures import arm_colours, empty_figure, in_unit, plain_ticks
+from equivbench.report.figures import (
+    arm_colours,
+    empty_figure,
+    in_unit,
+    judged_on,
+    part_text,
+    plain_ticks,
+)
 from equivbench.report.formats import setting_text
 from equivbench.report.publication import curve_points
 from equivbench.report.race import Race, RaceRow
@@ -48,11 +54,9 @@ def draw_race(race: Race) -> Figure:
     _draw_inference(inference, rows, style)
     training.set(xlabel="training [s]", ylabel=in_unit("test loss", race.unit))
     inference.set(xlabel="inference [ms a sample]")
-    of_curves = (
-        "the whole test set" if all(map(_is_on_whole_set, rows)) else "a part of the test set"
-    )
-    training.set_title(f"by budget, on {of_curves}", fontsize="medium")
-    inference.set_title("at the end, on the whole test set", fontsize="medium")
+    of_curves = judged_on(run for each in rows for run in each.runs)
+    training.set_title(f"by budget, {of_curves}", fontsize="medium")
+    inference.set_title(f"at the end, {part_text(True)}", fontsize="medium")
     for axes in (training, inference):
         axes.set(xscale="log", yscale="log")
         plain_ticks(axes.xaxis)
@@ -62,10 +66,6 @@ def draw_race(race: Race) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(setting_text(race.setting), fontsize="medium")
     return figure
-
-
-def _is_on_whole_set(each: RaceRow) -> bool:
-    return all(map(is_on_whole_set, each.runs))
 
 
 def _draw_training(axes: Axes, rows: Sequence[RaceRow], style: Any) -> None:

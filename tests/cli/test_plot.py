@@ -65,6 +65,23 @@ def test_two_settings_are_not_mixed_and_a_choice_decides(
     assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/none") == 3
 
 
+def test_forces_are_chosen_by_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ways = [
+        record
+        for name, scale in (("direct", 1.0), ("conservative", 1.1))
+        for record in pair(scale, variant={"forces": name}, run_id=f"small-seed0-{name}")
+    ]
+    folder, figure = write(tmp_path / "results", *ways), tmp_path / "figure.svg"
+    assert plot(monkeypatch, "gap", folder, "--out", figure) == 2
+    assert "forces conservative" in capsys.readouterr().err
+    chosen = ("--forces", "conservative", "--precision", "float32")
+    assert plot(monkeypatch, "gap", folder, "--out", figure, *chosen) == 0
+    assert plot(monkeypatch, "gap", folder, "--out", figure, "--forces", "none") == 2
+    assert plot(monkeypatch, "gap", folder, "--out", figure, "--precision", "bf16") == 3
+
+
 def test_runs_of_an_older_code_are_left_out_and_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from factories import make_record, make_run
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import efficiency_gap
+from equivbench.gap.frontier import frontiers
 from equivbench.report.figures import (
     draw_curves,
     draw_gap,
@@ -17,6 +18,7 @@ from equivbench.report.figures import (
     require_drawable,
     save_figure,
 )
+from equivbench.report.frontier_figure import draw_frontier
 
 pytest.importorskip("matplotlib")
 
@@ -110,6 +112,35 @@ def test_the_gap_is_drawn_where_the_better_arm_passes_the_other_s_loss() -> None
     # A loss of 4 n^-0.5 at n = 1000 is that of 2 n^-0.5 at 250 steps, 25 s.
     assert corner[1] == pytest.approx((25.0, 4.0 * 1000**-0.5), rel=1e-3)  # type: ignore[index]
     assert axes.get_ylabel() == "test loss [eV]"
+
+
+@pytest.mark.parametrize(
+    ("whole", "says"), [(False, "on a part of the test set"), (True, "on the whole test set")]
+)
+def test_a_figure_of_rungs_says_on_what_of_the_test_set_they_are_read(
+    whole: bool, says: str
+) -> None:
+    runs = [
+        make_run(
+            arm,
+            lambda step, k=k: k * step**-0.5,
+            [10, 100, 1000],
+            tau=0.1,
+            seed=seed,
+            variant={"forces": "conservative"},
+        )
+        for arm, k in (("equivariant", 2.0), ("augmented", 4.0))
+        for seed in range(2)
+    ]
+    for run in runs:
+        for rung in run.rungs if whole else ():
+            rung.test.samples, rung.test.rotations = run.final.samples, run.final.rotations
+    (gap,) = efficiency_gap(runs)
+    (frontier,) = frontiers(runs).found
+    drawn = [draw_curves(runs), draw_share(runs), draw_gap(gap, runs), draw_frontier(frontier)]
+    for figure in drawn:
+        title = "".join(figure.axes[0].get_title(loc) for loc in ("left", "center"))
+        assert title.splitlines()[1] == f"forces conservative, {says}"
 
 
 def test_it_refuses_nothing() -> None:

@@ -59,6 +59,32 @@ def test_a_file_that_cannot_be_drawn_into_is_refused_first(tmp_path: Path) -> No
         eb.plot.curves(tmp_path / "nothing", out=tmp_path / "figure.docx")
 
 
+def test_forces_choose_among_settings_that_differ_in_nothing_else(tmp_path: Path) -> None:
+    ways = {
+        name: pair(scale, variant={"forces": name})
+        for name, scale in (("direct", 1.0), ("conservative", 0.9))
+    }
+    records = [*ways["direct"], *ways["conservative"]]
+    for kind in ("curves", "gap", "frontier", "race"):
+        with pytest.raises(eb.UsageError, match=r"choose by .*forces.*conservative.*direct"):
+            getattr(eb.plot, kind)(records)
+    for name, alone in ways.items():
+        files = [tmp_path / f"{name}-{which}.svg" for which in ("chosen", "alone")]
+        eb.plot.curves(records, forces=name, out=files[0])
+        eb.plot.curves(alone, out=files[1])
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_runs_in_another_precision_are_drawn_where_they_are_asked_for(tmp_path: Path) -> None:
+    usual = pair()
+    other = pair(0.9, variant={"precision": "bf16"}, recipe={"precision": "bf16"})
+    for asked, alone in ((None, usual), ("float32", usual), ("bf16", other)):
+        files = [tmp_path / f"{asked}-{which}.svg" for which in ("chosen", "alone")]
+        eb.plot.curves([*usual, *other], precision=asked, out=files[0])
+        eb.plot.curves(alone, out=files[1])
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_arms_on_several_kernel_backends_need_a_choice(tmp_path: Path) -> None:
     slow, fast = (
         pair(scale, model={"kernels": name}) for name, scale in (("torch", 1.0), ("fused", 0.9))
