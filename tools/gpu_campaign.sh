@@ -85,7 +85,7 @@ part_b() {
   machine
   # Both sizes of what networks spend their time in, on everything that is there but does not compile for long.
   step kernels 190 python3 tools/gpu_kernels.py "$device" "$results" convolution-c32-l2 convolution-c128-l2-ls3 convolution-mace-128 harmonics-l3 linear-c64-l2 \
-    edge-product-c64-l2 symmetric-contraction-c32-l2
+    edge-product-c64-l2 symmetric-contraction-c32-l2 so2-message-c128-l3
   step paper 110 python3 tools/gpu_paper.py "$device" "$work/$part/paper.jsonl"
   for pair in forcefield/vector flow/frames voxel/octahedral forcefield/tensor-product forcefield/tied-head flow/vector-head voxel/steerable; do
     # Two arms of 20 s, what is measured off their budgets, and time for what follows.

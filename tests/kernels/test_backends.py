@@ -1,5 +1,7 @@
 """Whether a backend can be there, told from its declaration alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -64,3 +66,9 @@ def test_where_a_backend_does_not_do_it_is_said_if_it_does_so_elsewhere() -> Non
     assert said.startswith("openequivariance does not do 'convolution' on a CPU; choose among ")
     assert "flashcart" not in said
     assert "on a" not in does_not_do("e3nn", "painn-message", device="cuda")
+
+
+def test_what_is_declared_for_a_cpu_alone_is_not_done_on_a_gpu() -> None:
+    spec = KernelBackendSpec("one", "", "m:f", operations=("a", "b"), cpu_operations=("b",))
+    assert (spec.operations_on("cpu"), spec.operations_on("cuda")) == ({"a", "b"}, {"a"})
+    assert replace(spec, devices=("cpu",)).operations_on("cuda") == set()

@@ -27,8 +27,7 @@ from derivatives import (
 )
 from torch import Tensor
 
-from equivbench.kernels.backend import Kernel, UnsupportedError, backend
-from equivbench.kernels.backends import fused
+from equivbench.kernels.backend import Kernel, backend
 from equivbench.kernels.fused import native, native_frames
 from equivbench.kernels.fused.frames_operator import BACK, INTO
 from equivbench.kernels.fused.frames_source import rows_of
@@ -263,8 +262,3 @@ def test_a_library_that_computes_something_else_is_not_used(
         rf"is wrong on '{operation.name}'",
         monkeypatch,
     )
-
-
-def test_on_a_gpu_it_says_that_there_is_none() -> None:
-    with pytest.raises(UnsupportedError, match="on a CPU only"):
-        fused.so2_kernel(FEW, torch.empty(0, device="meta"))

@@ -19,6 +19,7 @@ from equivbench.kernels.operations import (
     EdgeProduct,
     Operation,
     PaiNNMessage,
+    SO2Message,
     SymmetricContraction,
 )
 from equivbench.records.peaks import peak_of
@@ -44,6 +45,9 @@ FUSED_OPERATIONS = [
     SymmetricContraction(40, 2, 1),
     KINDS["EdgeProduct"],
     EdgeProduct(40, 2),
+    KINDS["SO2Message"],
+    SO2Message(40, 8, 2, 1, 2),
+    KINDS["SO2Convolution"],
 ]
 
 

@@ -20,6 +20,8 @@ from equivbench.kernels.operations import (
     Convolution,
     EdgeProduct,
     Operation,
+    SO2Convolution,
+    SO2Message,
     SymmetricContraction,
 )
 
@@ -98,6 +100,8 @@ def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
         Convolution((128, 64, 32), 2, 1),
         EdgeProduct(48, 2),
         SymmetricContraction(48, 2, 1),
+        SO2Convolution(48, 24, 2, 1),
+        SO2Message(70, 8, 2, 1, 2),
     ],
     ids=str,
 )

@@ -120,9 +120,7 @@ def test_the_commands_are_of_pairs_and_backends_that_there_are() -> None:
     assert set(OURS) <= set(backends_of("nequip", "cpu"))
     assert "openequivariance" in backends_of("nequip", "cuda")
     assert backends_of("painn", "cpu") == ["torch", "fused"]
-    # What it does on a CPU alone is no way to a step on a GPU.
-    assert backends_of("esen", "cpu") == ["torch", "fused"]
-    assert backends_of("esen", "cuda") == ["torch"]
+    assert backends_of("esen", "cpu") == backends_of("esen", "cuda") == ["torch", "fused"]
     assert backends_of("no such model", "cpu") == []
     assert "forcefield/tensor-product" in PAIRS.without_plugins()
 

@@ -3,7 +3,7 @@ settled as triton is imported.
 
 ``python triton_process.py interpret`` prints {configuration: {result: relative error}} and
 ``compile ARCHITECTURE [LMAX]`` prints {kernel: registers}, as JSON; LMAX (2) is that of the edge
-product and the symmetric contraction.
+product, the symmetric contraction and the frames of edges.
 """
 
 import itertools
@@ -19,11 +19,14 @@ from typing import Any, get_args
 from unittest.mock import patch
 
 import torch
+from frame_turns import Turning
 from torch import Tensor
 
 from equivbench.kernels.fused import (
     triton_contraction,
     triton_contraction_source,
+    triton_frames,
+    triton_frames_source,
     triton_launch,
     triton_product,
     triton_product_source,
@@ -37,10 +40,12 @@ from equivbench.kernels.operations import (
     PaiNNMessage,
     SymmetricContraction,
 )
+from equivbench.kernels.operations.edge_frames import FrameTurn
 
 SMALL = Convolution((3, 2), 1, 1)
 PRODUCT = EdgeProduct(3, 1)
 CONTRACTION = SymmetricContraction(3, 1, 1)
+INTO, BACK = Turning(FrameTurn(2, 2, 1, 1, 1, 1)), Turning(FrameTurn(2, 1, 1, 1, 1, 1), back=True)
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "float64": {"operation": Convolution((4, 4, 4), 2, 1), "dtype": torch.float64},
     "float32": {"operation": Convolution((2, 3), 2, 2), "dtype": torch.float32},
@@ -89,10 +94,43 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "contraction by the weights": {"operation": CONTRACTION, "needs": ("weights",)},
     "contraction along x": {"operation": CONTRACTION, "cotangents": ("x",)},
     "contraction along the weights": {"operation": CONTRACTION, "cotangents": ("weights",)},
+    "into frames in float64": {"operation": Turning(FrameTurn(2, 2, 2, 2, 2, 1)), "edges": 4},
+    "into frames in float32": {
+        "operation": Turning(FrameTurn(3, 1, 2, 1, 1, 1)),
+        "dtype": torch.float32,
+    },
+    "into frames in two blocks": {"operation": Turning(FrameTurn(70, 2, 1, 1, 1, 0)), "edges": 4},
+    "into frames without edges": {"operation": INTO, "edges": 0},
+    "into frames of one node": {"operation": INTO, "nodes": 1, "edges": 3},
+    "into frames not contiguous": {"operation": INTO, "strided": True},
+    "into frames by the frames": {"operation": INTO, "needs": ("frames",)},
+    "into frames by the weights": {"operation": INTO, "needs": ("weights",)},
+    "into frames by x": {"operation": INTO, "needs": ("x",)},
+    "into frames along the frames": {"operation": INTO, "cotangents": ("frames",)},
+    "into frames along the weights": {"operation": INTO, "cotangents": ("weights",)},
+    "into frames along x": {"operation": INTO, "cotangents": ("x",)},
+    "back in float64": {"operation": Turning(FrameTurn(3, 1, 2, 2, 1, 1), back=True)},
+    "back in float32": {
+        "operation": Turning(FrameTurn(2, 1, 2, 2, 2, 2), back=True),
+        "dtype": torch.float32,
+        "edges": 4,
+    },
+    "back in two blocks": {
+        "operation": Turning(FrameTurn(70, 1, 1, 1, 1, 1), back=True),
+        "edges": 4,
+    },
+    "back without edges": {"operation": BACK, "edges": 0},
+    "back not contiguous": {"operation": BACK, "strided": True},
+    "back by the frames": {"operation": BACK, "needs": ("frames",)},
+    "back by the scales": {"operation": BACK, "needs": ("scales",)},
+    "back by the output's gradient and z": {"operation": BACK, "needs": ("grad", "z")},
+    "back along the frames": {"operation": BACK, "cotangents": ("frames",)},
+    "back along the scales": {"operation": BACK, "cotangents": ("scales",)},
+    "back along z": {"operation": BACK, "cotangents": ("z",)},
 }
 
 
-def inputs_of(operation: Operation) -> tuple[str, ...]:
+def inputs_of(operation: Operation | Turning) -> tuple[str, ...]:
     """The names of the inputs that there are gradients by, as the kernels call them."""
     if isinstance(operation, PaiNNMessage):
         return triton_source.INPUTS
@@ -109,6 +147,8 @@ def shapes_of(operation: Any, nodes: int, edges: int) -> dict[str, tuple[int, ..
             "weights": (edges, operation.weight_size),
             "edge_index": (2, edges),
         }
+    if isinstance(operation, Turning):
+        return operation.shapes(nodes, edges)
     sizes = {"nodes": nodes, "edges": edges, "elements": 4}
     stated = {name: one.shape for name, one in operation.arguments(sizes).items()}
     if isinstance(operation, EdgeProduct):
@@ -116,9 +156,13 @@ def shapes_of(operation: Any, nodes: int, edges: int) -> dict[str, tuple[int, ..
     return {"grad": (nodes, operation.target_size), **stated}
 
 
-def reference_of(operation: Operation, index: Tensor) -> Callable[..., Tensor]:
+def reference_of(
+    operation: Operation | Turning, nodes: int, index: Tensor
+) -> Callable[..., Tensor]:
     """The reference by the inputs alone; that of PaiNN's message for any number in place of
     the 1."""
+    if isinstance(operation, Turning):
+        return partial(operation.reference, nodes, index)
     if not isinstance(operation, PaiNNMessage):
         return lambda *inputs: operation.reference(*inputs, index)
 
@@ -133,7 +177,8 @@ def reference_of(operation: Operation, index: Tensor) -> Callable[..., Tensor]:
 
 
 def launch(
-    operation: Operation,
+    operation: Operation | Turning,
+    nodes: int,
     index: Tensor,
     needs: list[bool],
     grad: Tensor | None,
@@ -141,6 +186,8 @@ def launch(
     inputs: list[Tensor],
 ) -> tuple[Tensor, ...]:
     """The kernels of any operation."""
+    if isinstance(operation, Turning):
+        return operation.launch(nodes, index, needs, grad, tangents, inputs)
     if isinstance(operation, EdgeProduct):
         return triton_product.launch(operation, needs, grad, tangents, inputs, index)
     function: Any = (
@@ -152,7 +199,7 @@ def launch(
 
 
 def errors(
-    operation: Operation = SMALL,
+    operation: Operation | Turning = SMALL,
     dtype: torch.dtype = torch.float64,
     nodes: int = 5,
     edges: int = 9,
@@ -182,7 +229,7 @@ def errors(
 
     leaves = {name: tensor.double().requires_grad_() for name, tensor in given.items()}
     inputs = [leaves[name] for name in names]
-    reference = reference_of(operation, index)
+    reference = reference_of(operation, nodes, index)
     output = reference(*inputs)
     first = torch.autograd.grad(output, inputs, leaves["grad"], create_graph=True)
     total = output.sum() * 0
@@ -193,7 +240,7 @@ def errors(
     directions = tuple(tangents.get(name, torch.zeros_like(given[name])).double() for name in names)
     (_, moved) = torch.func.jvp(reference, tuple(one.detach() for one in inputs), directions)
 
-    call = partial(launch, operation, index)
+    call = partial(launch, operation, nodes, index)
     plain = [given[name] for name in names]
     wanted = [name in needs for name in results]
     output_only = [True, *[False] * len(names)]
@@ -260,9 +307,25 @@ def kernels(lmax: int) -> Iterator[tuple[str, Any, list[str]]]:
         )
         function = triton_contraction.contraction_kernel(of_contraction)
         yield f"symmetric-contraction {kind}", function, of_contraction.pointers
+    arguments = frozenset(triton_frames_source.LETTERS)
+    outputs = {"into-frames": "edge_features", "turn-back": "node_features"}
+    for ends, (called, output) in zip((2, 1), outputs.items(), strict=True):
+        turn = FrameTurn(64, ends, lmax, min(lmax, 2), lmax, min(lmax, 2))
+        of_turn = triton_frames_source.TurnRequest(
+            turn,
+            output == "node_features",
+            arguments - {output},
+            arguments,
+            "float32",
+            triton_frames.BLOCK,
+        )
+        yield called, triton_frames.turn_kernel(of_turn), of_turn.pointers
 
 
-INDICES = {"order", "others", "starts", "elements", "begins", "ends", "firsts"}
+INDICES = {
+    *("order", "others", "starts", "elements", "begins", "ends", "firsts"),
+    *("order0", "starts0", "order1", "starts1"),
+}
 """Pointers to int64."""
 
 

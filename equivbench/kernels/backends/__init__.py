@@ -39,7 +39,6 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
             *("convolution", "painn-message", "symmetric-contraction", "edge-product"),
             *("so2-convolution", "so2-message"),
         ),
-        cpu_operations=("so2-convolution", "so2-message"),
     ),
     KernelBackendSpec(
         name="e3nn",

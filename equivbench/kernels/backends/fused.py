@@ -1,6 +1,6 @@
 """Our own kernels in generated code, in C++ on a CPU and in Triton on a GPU: the convolution and
-PaiNN's message in one pass over the edges, the symmetric contraction and Allegro's edge product; in
-C++ alone SO(2) convolutions."""
+PaiNN's message in one pass over the edges, the symmetric contraction, Allegro's edge product, and
+what lies around the products with weights of SO(2) convolutions."""
 
 from __future__ import annotations
 
@@ -53,13 +53,6 @@ def contraction_kernel(operation: SymmetricContraction, like: Tensor) -> Kernel:
             f"fused has the {operation.name} of up to {CORRELATION} factors, not of"
             f" {operation.correlation}; choose torch, e3nn or cuequivariance"
         )
-    return fused_kernel(operation, like)
-
-
-def so2_kernel(operation: SO2Convolution | SO2Message, like: Tensor) -> Kernel:
-    """As the others, on a CPU only."""
-    if like.device.type != "cpu":
-        raise UnsupportedError(f"fused has the {operation.name} on a CPU only; choose torch")
     return fused_kernel(operation, like)
 
 
@@ -157,8 +150,8 @@ class Fused(TableBackend):
         (PaiNNMessage, fused_kernel),
         (SymmetricContraction, contraction_kernel),
         (EdgeProduct, fused_kernel),
-        (SO2Convolution, so2_kernel),
-        (SO2Message, so2_kernel),
+        (SO2Convolution, fused_kernel),
+        (SO2Message, fused_kernel),
     )
     dtypes = (torch.float32, torch.float64)
 

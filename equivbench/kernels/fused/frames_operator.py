@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivbench.kernels.fused import native_frames
+from equivbench.kernels.fused import native_frames, triton_frames
 from equivbench.kernels.fused.arguments import Shape, check_arguments
 from equivbench.kernels.fused.derivatives import FusedCall, FusedOperator
 from equivbench.kernels.fused.registration import register
@@ -35,8 +35,8 @@ def into_frames(
 
     Twice differentiable by all three, in reverse and in forward mode; float32 or float64, all of
     the same type; under autocast float32. Raises ``ValueError`` for tensors of other shapes, types
-    or devices, ``NotImplementedError`` for a third derivative and ``IndexError`` for an edge to a
-    node that is not there. Results are the same bits at the same number of threads.
+    or devices, ``NotImplementedError`` for a third derivative and, on a CPU, ``IndexError`` for an
+    edge to a node that is not there. Results are the same bits at the same number of threads.
     """
     output: Tensor = torch.ops.equivbench.fused_into_frames(
         [True, *[False] * 3], *[None] * 4, frames, weights, x, edge_index, INTO, _numbers(turn)
@@ -99,8 +99,6 @@ def _run(operator: FusedOperator, *arguments: Any) -> tuple[Tensor, ...]:
     turn, back = _described(call), operator is _BACK
     inputs, output = _shapes(call, turn)
     check_arguments(call, inputs, output, ("edge_index", (2, call.indices.shape[-1:].numel())))
-    if not call.indices.is_cpu:
-        raise NotImplementedError(f"the fused {call.description[0]} runs on a CPU only")
     made = _fake(operator, *arguments)
     wanted = [one if needed else None for needed, one in zip(call.needs, made, strict=True)]
     # The first input of the way back holds nothing but a number of rows.
@@ -108,7 +106,8 @@ def _run(operator: FusedOperator, *arguments: Any) -> tuple[Tensor, ...]:
     given, tangents, results = call.inputs[some], call.tangents[some], wanted[1:][some]
     nodes = call.inputs[0 if back else 2].shape[0]
     results = [wanted[0], *results]
-    native_frames.launch(turn, back, nodes, call.grad, given, tangents, results, call.indices)
+    launch = triton_frames.launch if call.indices.is_cuda else native_frames.launch
+    launch(turn, back, nodes, call.grad, given, tangents, results, call.indices)
     return made
 
 

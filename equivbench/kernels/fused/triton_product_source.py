@@ -30,7 +30,14 @@ from typing import Literal
 from equivbench.kernels.fused.native_source import Entry
 from equivbench.kernels.fused.product_source import Slot, product_table
 from equivbench.kernels.fused.triton_source import Term
-from equivbench.kernels.fused.triton_text import Accumulate, ChannelBlock, loop, pruned, total
+from equivbench.kernels.fused.triton_text import (
+    Accumulate,
+    ChannelBlock,
+    kernel_of_degrees,
+    loop,
+    pruned,
+    total,
+)
 from equivbench.kernels.operations import EdgeProduct
 
 ProductKernelKind = Literal["around", "products", "gradients", "unravel"]
@@ -136,30 +143,13 @@ def _with_tangents(names: Iterable[str], tangents: Iterable[str]) -> Iterator[st
 def write_product(request: ProductRequest) -> str:
     """The source of a module that defines ``kernel``; it is launched on centres times
     ``request.programs`` programs of one warp."""
-    writer = _ProductWriter(request)
-    arguments, blocks = ", ".join(request.pointers), request.lanes.count
-    degrees = range(request.programs // blocks)
+    writer, degrees = _ProductWriter(request), request.programs // request.lanes.count
+    bodies = [writer.body(degree) for degree in range(degrees)]
     lines = [
         f"# {request.kind} of {request.operation},"
-        f" tangents {sorted(request.tangents)}, {sorted(request.wanted)}"
+        f" tangents {sorted(request.tangents)}, {sorted(request.wanted)}",
+        *kernel_of_degrees(request.pointers, "centre", request.lanes, bodies),
     ]
-    for degree in degrees:
-        lines += ["@triton.jit", f"def degree{degree}({arguments}, centre, first, last, number):"]
-        body = [*request.lanes.channel("number"), *writer.body(degree)]
-        lines += [*(f"    {line}" for line in body), ""]
-    lines += [
-        "@triton.jit",
-        f"def kernel({arguments}):",
-        f"    part = tl.program_id(0) % {request.programs}",
-        # 64 bits: rows times columns outgrow 32 from some million edges on.
-        f"    centre = (tl.program_id(0) // {request.programs}).to(tl.int64)",
-        "    first = tl.load(starts + centre)",
-        "    last = tl.load(starts + centre + 1)",
-        f"    number = part % {blocks}",
-    ]
-    for degree in degrees:
-        lines += [f"    {'elif' if degree else 'if'} part // {blocks} == {degree}:"]
-        lines += [f"        degree{degree}({arguments}, centre, first, last, number)"]
     return "\n".join(lines) + "\n"
 
 
@@ -187,7 +177,11 @@ class _ProductWriter:
         read = {"edge", "channel", "inside"}
         after = pruned(after, read)
         within = pruned(within, read)
-        return [*pruned(before, read), *loop(within, {"edge": "order"}), *after]
+        return [
+            "first = tl.load(starts + centre)",
+            "last = tl.load(starts + centre + 1)",
+            *(*pruned(before, read), *loop(within, {"edge": "order"}), *after),
+        ]
 
     def around(self) -> tuple[list[str], list[str], list[str]]:
         """e and its tangent, added up over the edges."""

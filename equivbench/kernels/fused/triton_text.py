@@ -69,6 +69,28 @@ def loop(body: Iterable[str], indices: Mapping[str, str]) -> Iterator[str]:
     yield from (f"    {line}" for line in body)
 
 
+def kernel_of_degrees(
+    pointers: Sequence[str], row: str, lanes: ChannelBlock, bodies: Sequence[Iterable[str]]
+) -> Iterator[str]:
+    """The lines of ``kernel``, a program of which does the body of one degree for one row, whose
+    number the bodies call ``row``, and one block of channels."""
+    arguments, programs = ", ".join(pointers), len(bodies) * lanes.count
+    for degree, body in enumerate(bodies):
+        yield "@triton.jit"
+        yield f"def degree{degree}({arguments}, {row}, number):"
+        yield from (f"    {line}" for line in (*lanes.channel("number"), *body))
+        yield ""
+    yield "@triton.jit"
+    yield f"def kernel({arguments}):"
+    yield f"    part = tl.program_id(0) % {programs}"
+    # 64 bits: rows times columns outgrow 32 from some million edges on.
+    yield f"    {row} = (tl.program_id(0) // {programs}).to(tl.int64)"
+    yield f"    number = part % {lanes.count}"
+    for degree in range(len(bodies)):
+        yield f"    {'elif' if degree else 'if'} part // {lanes.count} == {degree}:"
+        yield f"        degree{degree}({arguments}, {row}, number)"
+
+
 def pruned(lines: Sequence[str], read: set[str]) -> list[str]:
     """``lines``, one after the other, without the assignments to what no later line reads.
 
