@@ -18,7 +18,12 @@ TERMS = 2048
 """Far more than 256, from which on a sum in bfloat16 takes in no further equal term."""
 ADDED_IN_FLOAT32 = TERMS * 2.0**-24
 """Relative to the sum of the terms' magnitudes: a rounding at every addition."""
-SUMMING = ("convolution", "painn-message", "edge-product", "so2-convolution", "so2-message")
+SUMMING = (
+    *(("torch", name) for name in ("convolution", "painn-message", "edge-product")),
+    *(("torch", name) for name in ("so2-convolution", "so2-message")),
+    *(("e3nn", name) for name in ("convolution", "edge-product")),
+)
+"""Backends with an operation that adds up messages in torch's own functions."""
 
 
 @pytest.mark.parametrize(
@@ -36,13 +41,13 @@ def test_a_sum_is_rounded_to_its_dtype_once(dtype: torch.dtype) -> None:
     assert ((found.double() - exact).abs() <= once * exact).all()
 
 
-@pytest.mark.parametrize("name", SUMMING)
-def test_messages_in_bfloat16_are_added_up_in_float32(name: str) -> None:
+@pytest.mark.parametrize(("library", "name"), SUMMING)
+def test_messages_in_bfloat16_are_added_up_in_float32(library: str, name: str) -> None:
     """On a CPU torch may do so itself where rows are wide, on a GPU it does not."""
     case = next(one for one in CASES if one.operation.name == name)
     few = replace(case, sizes={**case.sizes, "nodes": 6, "edges": 20})
     inputs = make_inputs(few, dtype=torch.bfloat16, device=CPU)
-    kernel = backend("torch").build(case.operation, dtype=torch.bfloat16, device=CPU)
+    kernel = backend(library).build(case.operation, dtype=torch.bfloat16, device=CPU)
     with SeenSums() as seen:
         output = kernel(**inputs)
     assert (seen.dtypes, output.dtype) == ({torch.float32}, torch.bfloat16)

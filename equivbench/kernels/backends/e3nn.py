@@ -133,7 +133,7 @@ def edge_product(operation: EdgeProduct, like: Tensor) -> Kernel:
             dim=1,
         )
         centres, place = torch.unique(inputs["edge_index"][1], return_inverse=True)
-        sums = weighted.new_zeros((len(centres), weighted.shape[1])).index_add(0, place, weighted)
+        sums = sum_by(place, weighted, len(centres))
         out: Tensor = product(inputs["x"], sums.index_select(0, place), inputs["weights"].flatten())
         return out
 
