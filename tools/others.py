@@ -137,6 +137,9 @@ class NequIP(nn.Module):
                 type_names=SYMBOLS[:ELEMENTS],
                 compile_mode="eager",
                 do_derivatives=False,
+                # Energies here are what is left of them beside the atoms' own.
+                per_type_energy_scales=1.0,
+                per_type_energy_shifts=0.0,
                 **config,
             )
         finally:
