@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = set({item.nodeid.partition("[")[0]: item for item in reversed(items)}.values())
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what is there before the first test: thousands of tests and all
+    of torch, through which whatever collects in a test would look each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
