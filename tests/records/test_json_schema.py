@@ -44,9 +44,23 @@ def test_record_is_valid() -> None:
     VALIDATOR.validate(msgspec.to_builtins(make_record()))
 
 
+def shortened(value: Any) -> Any:
+    """``value`` with the first three of each list of numbers, of all of which the schema says the
+    same."""
+    match value:
+        case dict():
+            return {name: shortened(each) for name, each in value.items()}
+        case [int() | float(), *_]:
+            return value[:3]
+        case list():
+            return [shortened(each) for each in value]
+        case _:
+            return value
+
+
 @pytest.mark.parametrize("file", REFERENCE, ids=lambda file: str(file.name))
 def test_reference_record_is_valid(file: Path) -> None:
-    VALIDATOR.validate(json.loads(file.read_text()))
+    VALIDATOR.validate(shortened(json.loads(file.read_text())))
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -3,7 +3,6 @@ the refusal must name."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,14 +77,15 @@ def place_of(record: Plain, out: Path) -> Path:
 
 def from_records(good: Sequence[Plain]) -> Iterator[Spoiled]:
     """All spoiled records, each made from one of ``good`` in turn, under a run id of its own."""
+    texts = [text_of(each) for each in good]
     for number, (name, reason, change) in enumerate(changes()):
-        base = good[number % len(good)]
-        yield Spoiled(name, reason, _writer(base, change, number))
+        yield Spoiled(name, reason, _writer(texts[number % len(texts)], change, number))
 
 
-def _writer(base: Plain, change: Callable[[Plain], None], number: int) -> Callable[[Path], Path]:
+def _writer(text: bytes, change: Callable[[Plain], None], number: int) -> Callable[[Path], Path]:
     def write(out: Path) -> Path:
-        record = copy.deepcopy(base)
+        # Read anew each time, which is quicker than a deep copy.
+        record = json.loads(text)
         record["run_id"] += f"-bad{number}"
         path = place_of(record, out)
         change(record)
