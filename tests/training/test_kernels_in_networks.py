@@ -43,9 +43,14 @@ def trained(folder: Path, kernels: str | None, forces: str, named: tuple[str, st
     return make_record(job, trainer, [], None, interrupted=True)
 
 
+# Forces as a gradient take a kernel's output and both its derivatives, direct ones a part of these.
+CASES = [(TENSOR_PRODUCT, "direct"), *((named, "conservative") for named in ARMS)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("forces", ["direct", "conservative"])
-@pytest.mark.parametrize("named", ARMS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("named", "forces"), CASES, ids=[f"{' '.join(named)} {forces}" for named, forces in CASES]
+)
 def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(
     tmp_path: Path, named: tuple[str, str], forces: str
 ) -> None:

@@ -24,13 +24,16 @@ PLAIN = [name for name in NAMES if MODELS.get(name).symmetry == "none"]
 KERNELS = [
     name
     for name, entry in KERNEL_BACKENDS.entries().items()
-    if not entry.value.slow_to_build and why_absent(name, torch.device("cpu")) is None
+    # What they take unless another is asked for is torch.
+    if name != "torch"
+    and not entry.value.slow_to_build
+    and why_absent(name, torch.device("cpu")) is None
 ]
 ON_KERNELS = [
     *((name, None) for name in NAMES),
     *((name, kernels) for name in NAMES if MODELS.get(name).kernels for kernels in KERNELS),
 ]
-"""Every network, and those that take a kernel backend on each that is here."""
+"""Every network, and those that take a kernel backend on each other one that is here."""
 # float64 rounding through some ten layers of sums over up to 14 neighbours, relative to the largest
 # force.
 EXACT = 1e-10
