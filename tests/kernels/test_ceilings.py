@@ -95,12 +95,12 @@ def test_a_clock_that_stands_still_is_said() -> None:
         measure_ceilings(CPU, torch.float32, clock=KnownClock(0.0), largest=2**15)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_this_machine_has_ceilings(dtype: torch.dtype) -> None:
+def test_this_machine_has_ceilings() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = measure_ceilings(CPU, dtype, largest=2**22)
+        # Its arithmetic is measured in float32 too.
+        found = measure_ceilings(CPU, torch.bfloat16, largest=2**22)
     finally:
         torch.set_num_threads(threads)
     # A processor of this century, and no machine there is.

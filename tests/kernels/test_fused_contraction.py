@@ -263,7 +263,8 @@ def test_a_compiled_energy_and_its_gradient_give_the_same_second_derivatives() -
         return [value.detach(), gradient.detach(), by_scale]
 
     both = torch.func.grad_and_value(energy)
-    compiled = torch.compile(both, fullgraph=True, dynamic=True)
+    # Up to the C++, of which torch is asked in test_fused_operations.py.
+    compiled = torch.compile(both, backend="aot_eager", fullgraph=True, dynamic=True)
     for nodes in (5, 8):
         inputs = make(FEW, nodes, 2)
         batch = inputs["x"].detach(), inputs["elements"]

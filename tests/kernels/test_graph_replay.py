@@ -10,6 +10,7 @@ import pytest
 import torch
 from toy_kernels import TOY, registered, right
 
+from equivbench.kernels import measuring
 from equivbench.kernels.comparing import BackendPlan, comparisons
 from equivbench.kernels.graph_replay import CallsToRecord
 from equivbench.kernels.measuring import Prepared, prepare
@@ -53,6 +54,12 @@ class StandingClock(Timer):
 
 def refusing(work: CallsToRecord) -> tuple[Any, Results]:
     raise RuntimeError("operation not permitted when stream is capturing\nat once")
+
+
+@pytest.fixture(autouse=True)
+def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few slots of the toy pass it."""
+    monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
 
 
 @pytest.fixture(params=MODES)

@@ -227,7 +227,21 @@ def test_derivatives_of_torch_func_are_those_of_autograd(subject: Subject) -> No
     holds_or_is_refused(subject, "torch.func", same)
 
 
+compiled_ones = pytest.mark.parametrize(
+    "operation",
+    # The others are the same code with other paths, which are constants to a compiler.
+    [
+        one
+        for one in OPERATIONS
+        if one[0] not in (Convolution((1, 1), 1, 1, parity=False), PaiNNMessage(1, vectors=False))
+    ],
+    ids=lambda one: str(one[0]),
+    indirect=True,
+)
+
+
 @pytest.mark.slow
+@compiled_ones
 # Dynamo looks at each input's gradient, those included that come out of a change of layout.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_compiled_it_is_the_same(subject: Subject) -> None:
@@ -256,6 +270,7 @@ def test_compiled_it_is_the_same(subject: Subject) -> None:
 
 
 @pytest.mark.slow
+@compiled_ones
 def test_compiled_forward_mode_is_the_same(subject: Subject) -> None:
     if subject.kernel.adapt is not as_is:
         pytest.skip("its layout is changed outside of what is compiled")
