@@ -139,15 +139,34 @@ def wait_in(results: Path, condition: Callable[[], bool]) -> None:
         pytest.fail("waited in vain:\n" + "\n".join(said))
 
 
-def test_an_array_runs_to_its_end_while_the_command_waits(results: Path) -> None:
-    done = equivbench(
-        results,
+def test_an_array_runs_to_its_end_while_commands_wait_and_is_not_submitted_twice(
+    results: Path,
+) -> None:
+    words = (
         *("run", "forcefield/vector", "--preset", "dev", "--budget", "20steps", "--rungs", "0"),
-        *("--seeds", "0,1", "--executor", "slurm", "--json"),
+        *("--seeds", "0,1", "--threads", "1", "--executor", "slurm", "--json"),
     )
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["records"]) == 4
+    first = subprocess.Popen(
+        [sys.executable, "-m", "equivbench", *words, "--out", str(results)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_in(results, lambda: len(queue()) == 2)
+    again = equivbench(results, *words, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "not submitted again, as in the queue or running: 2 contests" in again.stderr
+    assert "as Slurm job" not in again.stderr
+    out, err = first.communicate(timeout=600)
+    assert first.returncode == 0, err
+    assert [len(json.loads(each)["records"]) for each in (out, again.stdout)] == [4, 4]
     assert {each.steps for each in records_of(results, 2)} == {20}
+    assert queue("%F") == []
+    job = err.partition("as Slurm job ")[2].split(";")[0]
+    # Its two tasks have a number each.
+    assert subprocess.run(
+        ["scontrol", "show", "job", str(int(job) + 2)], capture_output=True, check=False
+    ).returncode
     told = subprocess.run(
         [sys.executable, "-m", "equivbench", "status", str(results), "--json"],
         capture_output=True,
@@ -218,23 +237,6 @@ def test_requeued_preempted_and_killed_tasks_go_on_where_they_were(results: Path
         assert record.budget.overshoot == pytest.approx(record.budget.spent - 4.0)
     assert max(len(record.attempts) for record in records) >= 2
     assert states(results) == {"done": 2}
-
-
-def test_a_plan_that_is_in_the_queue_is_not_submitted_twice(results: Path) -> None:
-    job = submitted(results, "0", "2s", "--threads", "1")
-    again = equivbench(
-        results,
-        *("run", "forcefield/vector", "--preset", "dev", "--seeds", "0", "--rungs", "0"),
-        *("--budget", "2s", "--threads", "1", "--executor", "slurm", "--resume"),
-    )
-    assert again.returncode == 0, again.stderr
-    assert "not submitted again, as in the queue or running: 1 contest" in again.stderr
-    assert "submitted 1" not in again.stderr
-    assert queue("%F") == []
-    assert {record.contest for record in records_of(results, 1)}
-    assert subprocess.run(
-        ["scontrol", "show", "job", str(int(job) + 1)], capture_output=True, check=False
-    ).returncode
 
 
 def test_a_task_whose_time_is_up_goes_back_into_the_queue(results: Path) -> None:
