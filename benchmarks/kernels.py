@@ -25,7 +25,7 @@ PROVIDED = {
     },
     REFERENCE: {
         *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
-        *("symmetric-contraction", "so2-convolution"),
+        *("symmetric-contraction", "so2-convolution", "edge-product"),
     },
 }
 """The operations of each backend. Stated here, not asked for: asv has no way to leave a combination
