@@ -102,10 +102,10 @@ def tuning_sentence(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> st
         ]
         if None in tuned or below:
             how = "not tuned" if None in tuned else f"tuned at {min(below):g} s only"
-            short.setdefault(how, []).append(TASKS[gap.task])
-    if [len(tasks) for tasks in short.values()] == [len(gaps)]:
-        return f" Both arms were {next(iter(short))}."
-    return "".join(f" For {listed(tasks)} both arms were {how}." for how, tasks in short.items())
+            short.setdefault(how, []).append(f"`{gap.pair}`")
+    if [len(pairs) for pairs in short.values()] == [len(gaps)]:
+        return f" Their recipes were {next(iter(short))}."
+    return "".join(f" The recipes of {listed(own)} were {how}." for how, own in short.items())
 
 
 def _times(gaps: Sequence[PairGap]) -> str:
@@ -123,9 +123,10 @@ def _by_task(gaps: Sequence[PairGap]) -> dict[str, list[PairGap]]:
 
 def _of_other(gaps: Sequence[PairGap]) -> str:
     """The leader's loss over the other's in each pair, in words."""
-    parts = [leaders_part(gap).value or 0.0 for gap in gaps]
-    of_pairs = f", in {len(gaps)} pairs" * (len(gaps) > 1)
-    return f"{listed([number_text(part, 2) for part in parts])} of the other's{of_pairs}"
+    parts = [leaders_part(gap).value for gap in gaps]
+    numbers = listed([number_text(part, 2) for part in parts if part is not None])
+    assert None not in parts
+    return f"{numbers} of the other's" + f", in {len(gaps)} pairs" * (len(gaps) > 1)
 
 
 def _table(gaps: Sequence[PairGap], threads: Sequence[int]) -> str:

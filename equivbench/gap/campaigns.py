@@ -12,6 +12,9 @@ from equivbench.records.schema import RunRecord
 
 CAMPAIGN_GAP = timedelta(hours=12)
 """Contests that began further apart than this, with none between them, are not one measurement."""
+CONTESTANTS = ("equivariant", "augmented")
+"""The arms that a gap compares."""
+ENDED = ("completed", "diverged")
 LEAD_SEEDS = 3
 """There is no verdict below this many paired seeds."""
 
@@ -58,8 +61,16 @@ def telling_campaign(
 
 
 def _precedence(records: Sequence[RunRecord]) -> tuple[bool, int, bool]:
-    seeds = {each.seed for each in records}
-    return campaign_precedence(len(seeds), any(disturbance(each) is not None for each in records))
+    """Its seeds are those that both contestants came to an end of, where there are both, and its
+    machine that of their runs."""
+    ended = [each for each in records if each.status in ENDED]
+    of_arms = {arm: [each for each in ended if each.arm == arm] for arm in CONTESTANTS}
+    counted = ended
+    if all(of_arms.values()):
+        shared = set.intersection(*({each.seed for each in own} for own in of_arms.values()))
+        counted = [each for own in of_arms.values() for each in own if each.seed in shared]
+    seeds = {each.seed for each in counted}
+    return campaign_precedence(len(seeds), any(disturbance(each) is not None for each in counted))
 
 
 def code_of(record: RunRecord) -> str:

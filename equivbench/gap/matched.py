@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.gap.campaigns import contest_of, telling_campaign
 from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
 from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
@@ -113,10 +114,13 @@ def _arms(records: Sequence[RunRecord], notes: list[str]) -> dict[str, list[ArmR
     for record in records:
         by_arm[record.arm, record.model.kernels].append(record)
     backends = Counter(arm for arm, _ in by_arm)
+    # All arms are read in the campaign that says most of the contestants, where they are in it.
+    compared = [each for each in records if each.arm in ARMS]
+    contests = {contest_of(each) for each in telling_campaign(compared)} if compared else set()
     arms = {}
     for arm, kernels in sorted(by_arm, key=_order):
         name = arm if backends[arm] == 1 else f"{arm} on {kernels}"
-        arms[name] = list(arm_runs(arm, by_arm[arm, kernels], notes).values())
+        arms[name] = list(arm_runs(arm, by_arm[arm, kernels], notes, contests).values())
     return arms
 
 

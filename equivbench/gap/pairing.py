@@ -12,15 +12,14 @@ import msgspec
 
 from equivbench.counted import counted
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
-from equivbench.gap.campaigns import campaigns, contest_of, telling_campaign
+from equivbench.gap.campaigns import CONTESTANTS, campaigns, contest_of, telling_campaign
 from equivbench.records.curves import Evaluation, ResultWeights, curve
 from equivbench.records.declared import effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
 
-EQUIVARIANT = "equivariant"
-AUGMENTED = "augmented"
-ARMS = (EQUIVARIANT, AUGMENTED)
+ARMS = CONTESTANTS
+EQUIVARIANT, AUGMENTED = ARMS
 Contestant = Literal["equivariant", "augmented"]
 """The two arms that are compared; a pair may have further ones, which are shown beside them."""
 

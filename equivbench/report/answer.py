@@ -21,6 +21,7 @@ from equivbench.report.gaps import (
 )
 from equivbench.report.table import Cell, Column, Missing, Table
 from equivbench.report.text import number_text
+from equivbench.request import DEFAULT_KERNELS
 
 COLUMNS = (
     Column("pair", key=True),
@@ -46,7 +47,7 @@ CAPTION = (
 def telling_gaps(gaps: Iterable[PairGap], *, by_kernels: bool = True) -> list[PairGap]:
     """One gap of each pair on each kernel backend, or of each pair, in their order: of the runs as
     the pair is declared (no sweep, no other precision) that of the largest budget, in seconds where
-    there is one, then of the campaign that comes first
+    there is one, then on the default kernels, then of the campaign that comes first
     (:attr:`equivbench.gap.efficiency.PairGap.precedence`). Data whose content is known here come
     before all others, so that nobody chooses who leads by choosing data.
 
@@ -63,7 +64,8 @@ def _weight(gap: PairGap) -> tuple[object, ...]:
     """How much a gap says; the last is there for an order that never changes."""
     known = DATASETS.known(gap.dataset["name"])
     checked = known is not None and gap.dataset["sha256"] in known.checksums.values()
-    return checked, budget_size(gap), gap.precedence, gap.machine_key
+    usual = kernels_text(gap) == DEFAULT_KERNELS
+    return checked, budget_size(gap), usual, gap.precedence, gap.machine_key
 
 
 def leaders_part(gap: PairGap) -> Quantity:

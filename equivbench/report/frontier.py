@@ -144,7 +144,7 @@ def crossing_sentence(found: PairFrontier, apart: str = "") -> str:
         where = f"{turn_text(crossing.seconds)}, in {crossed}"
         others = len(found.seeds) - len(found.crossing_seeds)
         if others:
-            doubts.append(f"those of {others} of {seeds} do not")
+            doubts.append(f"those of {others} of {seeds} do not, to that arm")
         if crossing.extrapolated:
             by_law = "by the laws too" if crossing.to != found.ahead else "but not by the laws"
             said = (

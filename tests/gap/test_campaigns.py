@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import msgspec
 from factories import make_record
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,21 @@ def test_a_single_quiet_record_takes_no_measurements_place() -> None:
     assert days(telling_campaign([*waited, *campaign(3, 4)])) == {"04"}
     # Of as many seeds the one that had its machine, however few and old.
     assert days(telling_campaign([*campaign(2, 2), *campaign(2, 4, waited=50.0)])) == {"02"}
+
+
+def test_seeds_count_that_both_contestants_came_to_an_end_of() -> None:
+    def both(seeds: int, day: int, failed: int = 0) -> list[RunRecord]:
+        own = campaign(seeds, day)
+        others = [msgspec.structs.replace(each, arm="augmented") for each in own]
+        stopped = [msgspec.structs.replace(each, status="failed") for each in others[:failed]]
+        return [*own, *stopped, *others[failed:]]
+
+    assert make_record().arm == "equivariant"
+    assert days(telling_campaign([*both(4, 2), *both(5, 4, failed=2)])) == {"02"}
+    assert days(telling_campaign([*both(4, 2), *both(5, 4)])) == {"04"}
+    # A further arm's runs, however many, are no evidence on the contestants.
+    further = [msgspec.structs.replace(each, arm="frames") for each in campaign(9, 6)]
+    assert days(telling_campaign([*both(4, 2), *both(1, 6), *further])) == {"02"}
 
 
 def test_the_campaign_of_a_contest_that_is_named() -> None:

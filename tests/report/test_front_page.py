@@ -81,10 +81,12 @@ def test_a_tuning_below_the_budget_is_said_beside_the_answer() -> None:
     def said(records: list[RunRecord]) -> str:
         return tuning_sentence(shown_gaps(records), records)
 
-    assert said(short) == " Both arms were tuned at 50 s only."
+    assert said(short) == " Their recipes were tuned at 50 s only."
     assert said(enough) == ""
-    assert said([*short, *enough]) == " For molecular forces both arms were tuned at 50 s only."
-    assert said([*short, *never]).endswith(" For voxel denoising both arms were not tuned.")
+    assert said([*short, *enough]) == " The recipes of `vector` were tuned at 50 s only."
+    assert said([*short, *never]).endswith(" The recipes of `octahedral` were not tuned.")
+    another = tuned("forcefield", "tied-head", equivariant="100s", augmented="100s")
+    assert said([*short, *another]) == " The recipes of `vector` were tuned at 50 s only."
     # A further arm of the same contest says nothing of the two.
     own = {"task": "flow", "pair": "frames"}
     further = make_run("frames", lambda step: 3 * step**-0.5, STEPS, tau=0.1, **own)

@@ -83,8 +83,8 @@ def _method() -> str:
 
 
 def convolution(operation: Convolution, like: Tensor) -> Kernel:
-    """o3.TensorProduct on gathered features and index_add, as NequIP and MACE do without their own
-    kernels."""
+    """o3.TensorProduct on gathered features and a sum at the centres, as NequIP and MACE do without
+    their own kernels."""
     # Parity is in the choice of the paths already.
     source = _irreps(operation.channels)
     target = o3.Irreps([(operation.channels[p.source], (p.target, 1)) for p in operation.paths])

@@ -31,7 +31,8 @@ ORIGIN = (
 )
 """When the rules were written, and what was known then."""
 CAMPAIGNS = (
-    "Where contests of one setting are several campaigns, that one counts for every claim which "
+    "Where contests of one setting are several campaigns, that one counts for every claim (for C3 "
+    "of those with landscapes) which "
     f"is large enough for a verdict ({LEAD_SEEDS} seeds) and whose runs had their machine; then "
     "the one of more seeds, then the newest. The tables of the headline have all of them."
 )
