@@ -128,7 +128,7 @@ def test_a_seed_counts_as_crossing_only_where_it_crosses_to_the_same_arm() -> No
     assert found.crossing_seeds == [0, 2, 3]
     said = crossing_sentence(found)
     assert ", in 3 of 4 seeds; from there on" in said
-    assert said.endswith("Whether they cross is not decided: those of 1 of 4 seeds do not, to that arm.")
+    assert said.endswith("is not decided: those of 1 of 4 seeds do not, to that arm.")
 
 
 def test_where_a_law_may_be_flat_nothing_is_decided() -> None:
