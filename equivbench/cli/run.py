@@ -183,6 +183,7 @@ def _print_result(result: RunResult, request: RunRequest, json: bool) -> None:
     from equivbench.cli.stored import print_paragraphs
     from equivbench.gap.efficiency import efficiency_gap
     from equivbench.records.disturbed import disturbance
+    from equivbench.records.schema import ENDED
     from equivbench.report.arms import summary_tables
     from equivbench.report.gaps import beyond_gaps
 
@@ -196,7 +197,7 @@ def _print_result(result: RunResult, request: RunRequest, json: bool) -> None:
                 "time-based figure of this run will be used, so run it again on a quiet machine",
             )
     # Runs that the user stopped can stand in no gap.
-    ended = [record for record in records if record.status in ("completed", "diverged")]
+    ended = [record for record in records if record.status in ENDED]
     gaps = efficiency_gap(ended)
     if json:
         rows = [

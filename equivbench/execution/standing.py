@@ -22,9 +22,8 @@ from equivbench.execution.leases import (
     local_owner,
 )
 from equivbench.execution.planned import PlanFolder, Unit
-from equivbench.execution.state import ENDED
 from equivbench.records.files import read_bounded
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import ENDED, RunRecord
 from equivbench.records.store import decode_record, record_files
 
 Standing = Literal["waiting", "running", "done", "failed"]

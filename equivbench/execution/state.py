@@ -17,7 +17,7 @@ from equivbench.execution.chosen_kernels import check_operations
 from equivbench.execution.identity import state_folder, unit_digest
 from equivbench.execution.plan import Contest, Machine, RunPlan
 from equivbench.records.files import read_bounded, write_atomically
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import ENDED, RunRecord
 from equivbench.records.store import decode_record, read_record
 from equivbench.registry import MODELS, PAIRS
 from equivbench.request import DEFAULT_KERNELS
@@ -105,10 +105,6 @@ def finished_record(job: Job, contest: str | None = None) -> Path | None:
         if contest in (None, record.contest)
     ]
     return found[0] if found else None
-
-
-ENDED = ("completed", "diverged")
-"""The status of a run that came to its end."""
 
 
 def records_of_unit(

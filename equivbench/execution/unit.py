@@ -24,8 +24,9 @@ from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.leases import HeldLease, local_owner
 from equivbench.execution.plan import Machine, machines_of
 from equivbench.execution.planned import Ended, PlanFolder, Unit
-from equivbench.execution.state import ENDED, finished_record, on_machine, records_of_unit
+from equivbench.execution.state import finished_record, on_machine, records_of_unit
 from equivbench.execution.unbuilt import unbuilt_record
+from equivbench.records.schema import ENDED
 from equivbench.registry import PAIRS
 from equivbench.training.job import Job, Progress
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import ENDED, RunRecord
 
 
 def counting_run(runs: Sequence[RunRecord]) -> RunRecord:
     """The one of a seed's ``runs`` (one at least) that counts: in order of time the first that came
     to an end, else the last. A later one is a repetition and replaces nothing."""
     ordered = sorted(runs, key=lambda each: (each.created, each.run_id))
-    ended = [run for run in ordered if run.status in ("completed", "diverged")]
+    ended = [run for run in ordered if run.status in ENDED]
     return ended[0] if ended else ordered[-1]
 
 

@@ -17,6 +17,8 @@ SCHEMA_VERSION = 2
 RULES_VERSION = 2
 
 Status = Literal["completed", "diverged", "failed", "interrupted"]
+ENDED: tuple[Status, ...] = ("completed", "diverged")
+"""The status of a run that came to its end."""
 Number = float | None
 
 

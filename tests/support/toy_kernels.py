@@ -133,22 +133,6 @@ def _once(keep: float) -> Change:
 zero_second_derivative = _once(0.0)
 
 
-class _Still(torch.autograd.Function):
-    """The identity, right in reverse mode, that stands still along tangents."""
-
-    @staticmethod
-    def forward(ctx, tensor):
-        return tensor.clone()
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        return cotangent
-
-    @staticmethod
-    def jvp(ctx, tangent):
-        return torch.zeros_like(tangent)
-
-
 class _NoRule(torch.autograd.Function):
     """The identity, right in reverse mode, that has no rule for tangents."""
 
@@ -159,6 +143,14 @@ class _NoRule(torch.autograd.Function):
     @staticmethod
     def backward(ctx, cotangent):
         return cotangent
+
+
+class _Still(_NoRule):
+    """The same with a rule by which it stands still along them."""
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return torch.zeros_like(tangent)
 
 
 def zero_tangent(operation: Operation) -> Run:
