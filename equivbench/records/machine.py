@@ -113,15 +113,17 @@ def _rates(record: RunRecord) -> Iterator[str]:
     if timing.blocks and fastest > max(timing.blocks) * (1 + _SAME):
         yield f"step_seconds.p10 is {fastest:g} s, longer than any of throughput.blocks"
     busy = record.clock.train + record.clock.data
-    long = record.steps >= TIMING_STEPS and record.samples > 0 and busy > 0
-    if rate and long and _had_its_machine(record):
+    # Of a few steps, or beside other work, a rate says little of another timed a moment later.
+    if not rate or record.steps < TIMING_STEPS or not _had_its_machine(record):
+        return
+    if record.samples > 0 and busy > 0:
         ratio = rate * busy / record.samples
         if not 1 / UNDISTURBED_FACTOR <= ratio <= UNDISTURBED_FACTOR:
             yield (
                 f"throughput x time is {ratio:.3g} times the samples of the run, "
                 "whose machine was not busy"
             )
-    if rate and single and not LEAST_INFERENCE <= single / rate <= MOST_INFERENCE:
+    if single and not LEAST_INFERENCE <= single / rate <= MOST_INFERENCE:
         yield (
             f"forward passes make {single:.4g} samples a second, "
             f"{single / rate:.3g} times those of training"
