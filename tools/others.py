@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ CUTOFF = 5.0
 ELEMENTS = 100
 """nequip has a row of weights for each element that it is told of; so many are more than any data
 set here has."""
-RATES = (0.001, 0.002, 0.004, 0.008)
+RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 """Learning rates that the others are tried at; ours is tuned."""
 UNTUNED: Mapping[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
 VISNET: Mapping[str, Any] = {"hidden_channels": 32, "num_layers": 3, "num_rbf": 20, "num_heads": 4}
@@ -181,18 +182,25 @@ def nequip_nequip(config: Mapping[str, Any]) -> nn.Module:
     return NequIP(**config)
 
 
-def _against(ours: str, model: str, config: Mapping[str, Any], rate: float) -> PairSpec:
-    """Our network of the pair ``ours`` as it is tuned, and ``model`` with the other arm's recipe
-    but for its learning rate."""
-    pair = PAIRS.get(ours).with_model(model, name=f"against-{model}-{rate:g}", config=config)
+def pair_name(model: str, rate: float, compiled: bool = False) -> str:
+    """What the pair of ``model`` at a learning rate is called."""
+    return f"against-{model}-{rate:g}" + "-compiled" * compiled
+
+
+def _against(model: str, rate: float, compiled: bool) -> PairSpec:
+    """Our network as it is tuned, and ``model`` with the other arm's recipe but for its learning
+    rate, and for whether it goes through torch.compile."""
+    ours, config = OTHERS[model]
+    name = pair_name(model, rate, compiled)
+    pair = PAIRS.get(ours).with_model(model, name=name, config=config)
     equivariant, theirs = pair.contestants
+    changes = {**UNTUNED, "learning_rate": rate, "compile": compiled}
     presets = {
-        size: replace(preset, recipe=replace(preset.recipe, learning_rate=rate, **UNTUNED))
+        size: replace(preset, recipe=replace(preset.recipe, **changes))
         for size, preset in theirs.presets.items()
     }
     return replace(pair, arms=(equivariant, replace(theirs, presets=presets)))
 
 
-for _model, (_ours, _config) in OTHERS.items():
-    for _rate in RATES:
-        eb.register_pair(_against(_ours, _model, _config, _rate))
+for _choice in product(OTHERS, RATES, (False, True)):
+    eb.register_pair(_against(*_choice))

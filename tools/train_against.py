@@ -23,11 +23,6 @@ from equivbench.report.gaps import paragraphs
 SEARCH_SEED = 100
 
 
-def key_of(model: str, rate: float) -> str:
-    """The pair of ``model`` at a learning rate."""
-    return f"forcefield/against-{model}-{rate:g}"
-
-
 def loss_of(record: RunRecord) -> float:
     """Its final loss; infinite where it has none."""
     total = None if record.final is None else record.final.total
@@ -37,7 +32,7 @@ def loss_of(record: RunRecord) -> float:
 def best_rate(options: argparse.Namespace, devices: list[str] | None) -> float:
     """The learning rate of the other network with the lowest loss; prints what each came to."""
     records = eb.run(
-        [key_of(options.model, rate) for rate in others.RATES],
+        [f"forcefield/{others.pair_name(options.model, rate)}" for rate in others.RATES],
         budget=options.budget,
         seeds=[SEARCH_SEED],
         arms="augmented",
@@ -60,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("model", choices=sorted(others.OTHERS))
     parser.add_argument("--rate", type=float, choices=others.RATES, help="instead of a search")
+    parser.add_argument("--compile", action="store_true", help="the other network, its rate chosen")
     parser.add_argument("--budget", default="60s")
     parser.add_argument("--seeds", default="0-2")
     parser.add_argument("--devices", help="such as cpu:0,cpu:1: runs side by side")
@@ -69,7 +65,7 @@ def main() -> None:
     devices = options.devices.split(",") if options.devices else None
     rate = options.rate or best_rate(options, devices)
     records = eb.run(
-        key_of(options.model, rate),
+        f"forcefield/{others.pair_name(options.model, rate, options.compile)}",
         budget=options.budget,
         seeds=options.seeds,
         forces="conservative",

@@ -336,15 +336,17 @@ _ORB = sizes(
     (256, 1216, 5, 3, 20, 5.0, 17.0),
 )
 
+_SO2_TUNING = tuning("60s", "709bc61d2da36c9fa7cf8d13011f519380876ab57bc172aad05739e398a25f78")
+
 # The paper preset is eSEN-30M; Orb-v3 has perceptrons of 1024.
 SO2_CONVOLUTION = pair(
     "forcefield/so2-convolution",
     "eSEN (gated SO(2) convolutions in the frames of edges, l = 3) against an Orb-type graph "
     "network on raw relative vectors",
     (
-        _arm("equivariant", "esen", _ESEN, (8, 32), (2.83e-3, 5e-4), {}),
-        _arm("augmented", "orb", _ORB, (8, 32), (2.83e-3, 5e-4), {}),
-        _equigrad("orb", _ORB, (8, 32), (2.83e-3, 5e-4)),
+        _arm("equivariant", "esen", _ESEN, (4, 32), (1.13e-2, 5e-4), _SO2_TUNING),
+        _arm("augmented", "orb", _ORB, (8, 32), (2e-3, 5e-4), _SO2_TUNING),
+        _equigrad("orb", _ORB, (8, 32), (2e-3, 5e-4)),
     ),
     _PRESETS,
     "Two published families that lead the tables of interatomic potentials, one on each side of "
