@@ -1,5 +1,5 @@
-"""Writes what README.md and the first page of the documentation say of the records, and their
-figure: ``python tools/front_page.py``."""
+"""Writes what README.md and the first page of the documentation say of the records, their figure,
+and that of the race in the page of the evidence: ``python tools/front_page.py``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from equivbench.records.store import load_results
 from equivbench.registry import board_units
 from equivbench.report.answer import leaders_part, leads, listed, telling_gaps
 from equivbench.report.gaps import budget_text, paragraphs, slowdown_margin
+from equivbench.report.plot import FigureOptions
 from equivbench.report.render import to_markdown
 from equivbench.report.table import Column, Missing, Table
 from equivbench.report.text import number_text
@@ -27,6 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "index.md")
 FIGURE = ROOT / "docs" / "figures" / "frontier.png"
 SHOWN = "forcefield/vector"
+RACE_FIGURE = ROOT / "docs" / "figures" / "race.png"
+RACE: FigureOptions = {
+    "task": "forcefield",
+    "machine": "amd-epyc-f26m2-1t",
+    "dataset": "gfn2-20k",
+    "budget": "60s",
+}
+"""The race with the most arms."""
 OUTPUT = "<!-- output -->"
 TASKS = {
     "forcefield": "molecular forces",
@@ -178,3 +187,4 @@ if __name__ == "__main__":
         budget=budget_text(shown),
         out=FIGURE,
     )
+    eb.plot.race(found, **RACE, out=RACE_FIGURE)

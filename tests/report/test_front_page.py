@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from blocks import replaced
 from factories import make_run
-from front_page import FIGURE, PAGES, shown_gaps, tuning_sentence, with_numbers
+from front_page import FIGURE, PAGES, RACE_FIGURE, shown_gaps, tuning_sentence, with_numbers
 from measurements_page import PAGE as MEASUREMENTS
 from measurements_page import with_tables
 
@@ -19,6 +19,7 @@ from equivbench.report.sections import to_markdown_page
 
 README = PAGES[0]
 RESULTS = README.parent / "results"
+DOCS = README.parent / "docs"
 
 
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="the records are no part of a source archive")
@@ -97,8 +98,11 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").split()) < 900
 
 
-def test_its_figure_is_there() -> None:
-    assert FIGURE.stat().st_size > 10_000
+@pytest.mark.parametrize("figure", [FIGURE, RACE_FIGURE])
+def test_the_figures_are_there_and_shown(figure: Path) -> None:
+    assert figure.stat().st_size > 10_000
+    shown = f"figures/{figure.name})"
+    assert any(shown in page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
 
 
 @pytest.mark.parametrize(

@@ -283,16 +283,17 @@ TENSOR_PRODUCT_PARAMETERS = pair(
 _PLATONIC = sizes(
     "features heads layers radial cutoff neighbours",
     (4, 1, 2, 8, 4.0, 12.0),
-    (6, 1, 4, 12, 4.0, 12.0),
+    (4, 1, 4, 12, 4.0, 12.0),
     (16, 2, 8, 20, 5.0, 17.0),
 )
 # 24 times the features and heads of a frame.
 _TWIN = sizes(
     "width heads layers radial cutoff neighbours",
     (96, 24, 2, 8, 4.0, 12.0),
-    (144, 24, 4, 12, 4.0, 12.0),
+    (96, 24, 4, 12, 4.0, 12.0),
     (384, 48, 8, 20, 5.0, 17.0),
 )
+_PLATONIC_TUNING = tuning("60s", "69ab46b9e8bc690bb7c2c8ea7ddf6b9866ad229fd702967dd22e94b680bb0d00")
 
 PLATONIC = pair(
     "forcefield/platonic",
@@ -304,11 +305,11 @@ PLATONIC = pair(
             "platonic-transformer",
             _PLATONIC,
             (8, 32),
-            (1.41e-3, 5e-4),
-            {},
+            (3.99e-3, 5e-4),
+            _PLATONIC_TUNING,
             augmentation="haar",
         ),
-        _arm("augmented", "vector-transformer", _TWIN, (8, 32), (1.41e-3, 5e-4), {}),
+        _arm("augmented", "vector-transformer", _TWIN, (8, 32), (5.64e-3, 5e-4), _PLATONIC_TUNING),
     ),
     {name: replace(each, group="octahedral") for name, each in _PRESETS.items()},
     "One transformer, layer for layer and product for product: the equivariant arm runs the plain "
@@ -317,9 +318,9 @@ PLATONIC = pair(
     "judged, each sample in a random pose; for all others both arms are trained on rotated "
     "samples. A zero-cost pair.",
     STEP_TIME,
-    parameters=((9133, 219172), (37567, 901588), (508561, 12205444)),
-    steps=(0.048, 0.0405),
-    hardware="amd-epyc-f26m2-2t",
+    parameters=((9133, 219172), (16981, 407524), (508561, 12205444)),
+    steps=(0.0634, 0.0565),
+    hardware="amd-epyc-f25m1-1t",
     seconds=(0.048, 24.0, 55.0, 160.0),
 )
 
