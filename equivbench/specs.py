@@ -35,6 +35,10 @@ prediction's symmetry type; ``irrep``: the irreps of the group; ``layer``: the m
 Mode = Literal["forward", "backward", "double_backward"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 """What of a kernel is timed; each holds the passes before it."""
+Contestant = Literal["equivariant", "augmented"]
+CONTESTANTS: tuple[str, ...] = get_args(Contestant)
+"""The arms that a gap compares; a pair may have further ones, which are shown beside them."""
+EQUIVARIANT, AUGMENTED = CONTESTANTS
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 """What may be part of the path of a record: the names of tasks, pairs and arms."""
 Factory = str | Callable[..., Any]

@@ -39,10 +39,10 @@ from equivbench.records.schema import (
 )
 from equivbench.records.store import load_results, record_path
 from equivbench.report.formats import ALL_FORMATS
+from equivbench.specs import CONTESTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 3
-ARMS = ("equivariant", "augmented")
 BUDGET_SECONDS = 60.0
 FINALS = ("final", "final_on_part", "final_raw", "final_ema")
 BASELINE = 10.0
@@ -53,7 +53,7 @@ FAILED_EVERY = 50
 def synthetic(template: RunRecord, number: int, groups: int, evaluations: int) -> RunRecord:
     """Record ``number``: a power law with noise over seeds and test groups, everything else as in
     ``template``."""
-    rest, arm = divmod(number, len(ARMS))
+    rest, arm = divmod(number, len(CONTESTANTS))
     pair, seed = divmod(rest, SEEDS)
     generator = np.random.default_rng([pair, seed, arm])
     curve = np.random.default_rng([pair, arm]).uniform(
@@ -71,7 +71,7 @@ def synthetic(template: RunRecord, number: int, groups: int, evaluations: int) -
     weights = np.random.default_rng(0).integers(20, 60, groups).astype(float)
     total = mean[:, None] * np.exp(0.3 * generator.standard_normal(groups))
     total *= (mean * weights.sum() / (total @ weights))[:, None]
-    share = 0.02 * seconds**-0.5 if ARMS[arm] == "augmented" else np.full(evaluations, 1e-13)
+    share = 0.02 * seconds**-0.5 if CONTESTANTS[arm] == "augmented" else np.full(evaluations, 1e-13)
     tests = [
         Test(
             samples=template.dataset.sizes["test"],
@@ -128,11 +128,11 @@ def synthetic(template: RunRecord, number: int, groups: int, evaluations: int) -
         status="failed" if failed else "completed",
         reason="synthetic failure" if failed else None,
         pair=f"pair-{pair:03d}",
-        arm=ARMS[arm],
+        arm=CONTESTANTS[arm],
         seed=seed,
         command=f"equivbench run {template.task}/pair-{pair:03d} --n-seeds {SEEDS}",
         recipe=msgspec.structs.replace(
-            template.recipe, augmentation="haar" if ARMS[arm] == "augmented" else "none"
+            template.recipe, augmentation="haar" if CONTESTANTS[arm] == "augmented" else "none"
         ),
         budget=BudgetRecord(
             kind="seconds", limit=BUDGET_SECONDS, spent=spent, overshoot=spent - BUDGET_SECONDS
@@ -143,7 +143,7 @@ def synthetic(template: RunRecord, number: int, groups: int, evaluations: int) -
             step_seconds=StepSeconds(
                 p10=0.9 * step_seconds, p50=step_seconds, p90=1.1 * step_seconds
             ),
-            alternated_with=ARMS[1 - arm],
+            alternated_with=CONTESTANTS[1 - arm],
         ),
         inference=Inference(
             samples_per_second=3 * rate, twirl={str(n): 3 * rate / n for n in (2, 4, 8)}

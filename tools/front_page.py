@@ -23,6 +23,7 @@ from equivbench.report.plot import FigureOptions
 from equivbench.report.render import to_markdown
 from equivbench.report.table import Column, Missing, Table
 from equivbench.report.text import number_text
+from equivbench.specs import CONTESTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "index.md")
@@ -42,7 +43,7 @@ TASKS = {
     "flow": "protein flow matching",
     "voxel": "voxel denoising",
 }
-ARMS = {"equivariant": "the equivariant network", "augmented": "the plain network"}
+NETWORKS = {"equivariant": "the equivariant network", "augmented": "the plain network"}
 
 
 def shown_gaps(records: Sequence[RunRecord]) -> list[PairGap]:
@@ -78,7 +79,7 @@ def _answer(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> str:
     for arm, own in leads(gaps).items():
         if own:
             of_tasks = [f"for {task} ({_of_other(led)})" for task, led in _by_task(own).items()]
-            parts.append(f"{ARMS[arm]} has the lower test loss {listed(of_tasks)}")
+            parts.append(f"{NETWORKS[arm]} has the lower test loss {listed(of_tasks)}")
     undecided = _by_task([gap for gap in gaps if gap.behind is None])
     if undecided:
         parts.append(f"there is no verdict for {listed([*undecided])}")
@@ -100,7 +101,7 @@ def tuning_sentence(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> st
             each.recipe.tuned_at
             for each in records
             if (each.task, each.pair) == (gap.task, gap.pair)
-            and each.arm in ARMS
+            and each.arm in CONTESTANTS
             and contest_of(each) in gap.contests
         }
         trials = [Budget.parse(text) for text in tuned if text is not None]

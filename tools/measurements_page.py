@@ -10,7 +10,6 @@ from pathlib import Path
 from blocks import replaced
 
 from equivbench.gap.efficiency import PairGap, efficiency_gap
-from equivbench.gap.pairing import ARMS
 from equivbench.records.declared import as_declared
 from equivbench.records.line_files import KernelSamples
 from equivbench.records.schema import RunRecord
@@ -21,6 +20,7 @@ from equivbench.report.kernels import BASE, in_order, speed_up
 from equivbench.report.publication import load_kernels
 from equivbench.report.render import to_markdown
 from equivbench.report.table import Cell, Column, Missing, Table
+from equivbench.specs import CONTESTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "measurements.md"
@@ -75,7 +75,7 @@ def _run_row(gap: PairGap, runs: dict[str, list[RunRecord]], unit: str) -> list[
         each
         for contest in gap.contests
         for each in runs[contest]
-        if each.pair == gap.pair and each.arm in ARMS
+        if each.pair == gap.pair and each.arm in CONTESTANTS
     ]
     return [
         f"{gap.task}/{gap.pair}",
@@ -89,7 +89,7 @@ def _run_row(gap: PairGap, runs: dict[str, list[RunRecord]], unit: str) -> list[
         gap.loss_augmented,
         gap.loss_ratio,
         gap.throughput_ratio.steady,
-        " and ".join(f"{gap.epochs[arm]:.3g}" for arm in ARMS),
+        " and ".join(f"{gap.epochs[arm]:.3g}" for arm in CONTESTANTS),
         _range_text([each.clock.evaluate for each in own]),
     ]
 

@@ -26,7 +26,7 @@ from equivbench.records.curves import ResultWeights
 from equivbench.registry import board_units
 from equivbench.report.text import loss_in, printable
 from equivbench.request import Forces
-from equivbench.specs import Precision
+from equivbench.specs import CONTESTANTS, Precision
 
 if TYPE_CHECKING:
     from equivbench.gap.efficiency import PairGap
@@ -69,7 +69,7 @@ def gap(
 ) -> None:
     """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
     have to be to tie."""
-    from equivbench.gap.pairing import ARMS, pair_up
+    from equivbench.gap.pairing import pair_up
     from equivbench.gap.remembered import gaps_of
     from equivbench.report.gaps import gap_table
 
@@ -80,7 +80,8 @@ def gap(
     if not gaps:
         if not problems:
             raise FailedError(
-                f"{place} has no record of an {' or '.join(ARMS)} arm; `equivbench run` writes both"
+                f"{place} has no record of an {' or '.join(CONTESTANTS)} arm; "
+                "`equivbench run` writes both"
             )
         raise next((each for each in problems if isinstance(each, IncomparableError)), problems[0])
     if as_json:

@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import ENDED, RunRecord
+from equivbench.specs import CONTESTANTS
 
 CAMPAIGN_GAP = timedelta(hours=12)
 """Contests that began further apart than this, with none between them, are not one measurement."""
-CONTESTANTS = ("equivariant", "augmented")
-"""The arms that a gap compares."""
 LEAD_SEEDS = 3
 """There is no verdict below this many paired seeds."""
 

@@ -11,9 +11,10 @@ import msgspec
 
 from equivbench.gap.finals import Finals
 from equivbench.gap.intervals import Quantity, exponential
-from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, MatchedRuns, Setting, pair_up
+from equivbench.gap.pairing import MatchedRuns, Setting, pair_up
 from equivbench.gap.verdicts import Contrast, p_text, verdicts
 from equivbench.records.schema import RunRecord
+from equivbench.specs import AUGMENTED, EQUIVARIANT
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,11 @@ from equivbench.gap.finals import (
 )
 from equivbench.gap.intervals import UNKNOWN, UNTIMED, Quantity, Timed, exponential, sum_of
 from equivbench.gap.leads import Course, LeadChange, follow
-from equivbench.gap.pairing import (
-    ARMS,
-    AUGMENTED,
-    EQUIVARIANT,
-    ArmRun,
-    Contestant,
-    MatchedRuns,
-    Setting,
-    pair_up,
-)
+from equivbench.gap.pairing import ArmRun, MatchedRuns, Setting, pair_up
 from equivbench.gap.timing import PairedTimes, step_times
 from equivbench.gap.verdicts import Contrast, verdicts
 from equivbench.records.schema import RunRecord
+from equivbench.specs import AUGMENTED, CONTESTANTS, EQUIVARIANT, Contestant
 from equivbench.tabular import Tabular
 
 
@@ -219,8 +211,8 @@ def measure(runs: MatchedRuns) -> MeasuredGap:
         EQUIVARIANT: break_even(runs, EQUIVARIANT, times),
         AUGMENTED: break_even(runs, AUGMENTED, reversed_times),
     }
-    s_star, speed = _timed(ties[EQUIVARIANT], times, ARMS)
-    s_star_augmented, _ = _timed(ties[AUGMENTED], reversed_times, ARMS[::-1])
+    s_star, speed = _timed(ties[EQUIVARIANT], times, CONTESTANTS)
+    s_star_augmented, _ = _timed(ties[AUGMENTED], reversed_times, CONTESTANTS[::-1])
     penalty = mean_share(finished(runs.augmented))
 
     reasons = _reasons(times, ties)
@@ -332,7 +324,9 @@ def _throughput_ratio(runs: MatchedRuns, times: PairedTimes | str) -> Timed:
         return UNTIMED
     batches = [own[0].record.recipe.batch_size for own in runs.arms.values()]
     steady = times.speed.map(lambda ratio: ratio * batches[1] / batches[0])
-    first, second = (1 + times.compile_seconds[arm] / times.train_seconds[arm] for arm in ARMS)
+    first, second = (
+        1 + times.compile_seconds[arm] / times.train_seconds[arm] for arm in CONTESTANTS
+    )
     return Timed(steady, steady.map(lambda ratio: ratio * first / second))
 
 

@@ -24,8 +24,9 @@ from equivbench.gap.intervals import (
     ranked,
     student,
 )
-from equivbench.gap.pairing import ARMS, ArmRun, MatchedRuns
+from equivbench.gap.pairing import ArmRun, MatchedRuns
 from equivbench.records.schema import GroupErrors, RunRecord, Test
+from equivbench.specs import CONTESTANTS
 
 Array = NDArray[np.float64]
 TWIRLS = (2, 4, 8)
@@ -97,18 +98,18 @@ class Finals:
     @property
     def ratio(self) -> Band:
         """Log of the equivariant over the augmented loss, paired by seed."""
-        first, second = (self.logs[arm] for arm in ARMS)
+        first, second = (self.logs[arm] for arm in CONTESTANTS)
         # A seed that both arms failed says nothing about which is better.
         known = np.isfinite(first) | np.isfinite(second)
         with np.errstate(invalid="ignore"):
             logs = (first - second)[known]
-        one, other = (self.influence[arm] for arm in ARMS)
+        one, other = (self.influence[arm] for arm in CONTESTANTS)
         return mean_over_seeds(logs, one - other if len(one) == len(other) == len(logs) else None)
 
     @property
     def differences(self) -> Array:
         """[S]: the log ratios of the seeds that both arms finished."""
-        first, second = (self.logs[arm] for arm in ARMS)
+        first, second = (self.logs[arm] for arm in CONTESTANTS)
         known = np.isfinite(first) & np.isfinite(second)
         return np.asarray(first[known] - second[known])
 

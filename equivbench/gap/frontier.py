@@ -33,18 +33,11 @@ from equivbench.gap.intervals import (
 )
 from equivbench.gap.leads import log_losses_at, tests_at_rungs, ungrouped
 from equivbench.gap.loss_law import ENOUGH, FlooredPowerLaw, fit_law
-from equivbench.gap.pairing import (
-    ARMS,
-    AUGMENTED,
-    EQUIVARIANT,
-    Contestant,
-    MatchedRuns,
-    Setting,
-    pair_up,
-)
+from equivbench.gap.pairing import MatchedRuns, Setting, pair_up
 from equivbench.records.curves import is_on_whole_set
 from equivbench.records.declared import SWEEP
 from equivbench.records.schema import RunRecord
+from equivbench.specs import AUGMENTED, CONTESTANTS, EQUIVARIANT, Contestant
 from equivbench.tabular import Tabular
 
 Array = NDArray[np.float64]
@@ -245,10 +238,10 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
     ]
     if not shared_groups(every):
         tests = {size: ungrouped(each) for size, each in tests.items()}
-    known: dict[str, dict[str, _Losses]] = {arm: {} for arm in ARMS}
+    known: dict[str, dict[str, _Losses]] = {arm: {} for arm in CONTESTANTS}
     for size, runs in sizes.items():
         order = [runs.seeds.index(seed) for seed in seeds]
-        for arm in ARMS:
+        for arm in CONTESTANTS:
             at = [log_losses_at([tests[size][b][arm][i] for i in order]) for b in budgets]
             known[arm][size] = _Losses(
                 np.array([logs for logs, _ in at]),

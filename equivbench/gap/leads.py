@@ -18,9 +18,10 @@ from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.curves import decreasing, last_crossing, log_influence
 from equivbench.gap.finals import mean_over_seeds, shared_groups
 from equivbench.gap.intervals import UNKNOWN, Band, Quantity, exponential
-from equivbench.gap.pairing import Contestant, MatchedRuns
+from equivbench.gap.pairing import MatchedRuns
 from equivbench.records.curves import by_place
 from equivbench.records.schema import RunRecord, Test
+from equivbench.specs import Contestant
 
 Array = NDArray[np.float64]
 SAME_BUDGET = 0.01

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from equivbench.gap.campaigns import contest_of, telling_campaign
 from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
-from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
+from equivbench.gap.pairing import ArmRun, Setting, arm_runs
 from equivbench.records.curves import FINALS, Evaluation, ResultWeights, final_of
 from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord
+from equivbench.specs import CONTESTANTS
 
 Array = NDArray[np.float64]
 EXPLAINED = (0.25, 0.5, 0.75, 0.9)
@@ -115,7 +116,7 @@ def _arms(records: Sequence[RunRecord], notes: list[str]) -> dict[str, list[ArmR
         by_arm[record.arm, record.model.kernels].append(record)
     backends = Counter(arm for arm, _ in by_arm)
     # All arms are read in the campaign that says most of the contestants, where they are in it.
-    compared = [each for each in records if each.arm in ARMS]
+    compared = [each for each in records if each.arm in CONTESTANTS]
     contests = {contest_of(each) for each in telling_campaign(compared)} if compared else set()
     arms = {}
     for arm, kernels in sorted(by_arm, key=_order):
@@ -208,7 +209,9 @@ def _levels(arms: dict[str, list[list[Evaluation]]], baseline: float | None) -> 
     that have any."""
     if len(arms) < 2:
         return []
-    contestants = [each for arm, runs in arms.items() if arm.split(" ")[0] in ARMS for each in runs]
+    contestants = [
+        each for arm, runs in arms.items() if arm.split(" ")[0] in CONTESTANTS for each in runs
+    ]
     everyone = [each for runs in arms.values() for each in runs]
     levels = []
     if baseline is not None:
@@ -250,4 +253,4 @@ def log_end(results: Sequence[Evaluation]) -> float | None:
 def _order(arm: tuple[str, str]) -> tuple[int, str, str]:
     """Contestants first."""
     name, kernels = arm
-    return (ARMS.index(name) if name in ARMS else len(ARMS), name, kernels)
+    return (CONTESTANTS.index(name) if name in CONTESTANTS else len(CONTESTANTS), name, kernels)

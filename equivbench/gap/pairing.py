@@ -6,22 +6,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import msgspec
 
 from equivbench.counted import counted
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
-from equivbench.gap.campaigns import CONTESTANTS, campaigns, contest_of, telling_campaign
+from equivbench.gap.campaigns import campaigns, contest_of, telling_campaign
 from equivbench.records.curves import Evaluation, ResultWeights, curve
 from equivbench.records.declared import effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
-
-ARMS = CONTESTANTS
-EQUIVARIANT, AUGMENTED = ARMS
-Contestant = Literal["equivariant", "augmented"]
-"""The two arms that are compared; a pair may have further ones, which are shown beside them."""
+from equivbench.specs import AUGMENTED, CONTESTANTS, EQUIVARIANT
 
 
 @dataclass(frozen=True, order=True)
@@ -177,12 +172,12 @@ def pair_up(records: Sequence[RunRecord]) -> Pairing:
     """
     settings: dict[Setting, list[RunRecord]] = defaultdict(list)
     for record in records:
-        if record.arm in ARMS:
+        if record.arm in CONTESTANTS:
             settings[Setting.of(record)].append(record)
     matched: list[MatchedRuns] = []
     problems: list[EquivbenchError] = []
     for setting in sorted(settings):
-        both = len({record.arm for record in settings[setting]}) == len(ARMS)
+        both = len({record.arm for record in settings[setting]}) == len(CONTESTANTS)
         for campaign in campaigns(settings[setting]):
             equivariant = _by_kernels(campaign, EQUIVARIANT)
             augmented = _by_kernels(campaign, AUGMENTED)
@@ -238,12 +233,12 @@ def _match(
     common = sorted(set(runs[EQUIVARIANT]) & set(runs[AUGMENTED]))
     partners = {seed: _partners(runs[EQUIVARIANT][seed], runs[AUGMENTED][seed]) for seed in common}
     if not common:
-        seeds = " and ".join(f"{sorted(runs[arm]) or 'none'} ({arm})" for arm in ARMS)
+        seeds = " and ".join(f"{sorted(runs[arm]) or 'none'} ({arm})" for arm in CONTESTANTS)
         raise FailedError(
             f"{setting.text}: no seed was finished by both arms, seeds {seeds}; "
             "run both with the same seeds"
         )
-    for arm in ARMS:
+    for arm in CONTESTANTS:
         alone = sorted(set(runs[arm]).difference(common))
         if alone:
             notes.append(
@@ -260,7 +255,7 @@ def _match(
         arm: {
             seed: _final_losses(own) for seed, own in runs[arm].items() if len(_unextended(own)) > 1
         }
-        for arm in ARMS
+        for arm in CONTESTANTS
     }
     for arm, repeated in repetitions.items():
         for seed, losses in repeated.items():
@@ -394,7 +389,7 @@ def _one_armed(arms: dict[Setting, set[str]]) -> Iterable[EquivbenchError]:
         if len(arms[setting]) != 1:
             continue
         (present,) = arms[setting]
-        (absent,) = set(ARMS) - {present}
+        (absent,) = set(CONTESTANTS) - {present}
         same_pair = [
             other for other in arms if (other.task, other.pair) == (setting.task, setting.pair)
         ]

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.intervals import Quantity
-from equivbench.gap.pairing import ARMS
 from equivbench.records.schema import RULES_VERSION, SCHEMA_VERSION, RunRecord
+from equivbench.specs import CONTESTANTS
 
 Array = NDArray[np.float64]
 BUDGET = 60.0
@@ -112,7 +112,7 @@ def simulate(laws: Laws, seeds: int, speed_spread: float, trials: int, seed: int
         "speed": true_speed,
         "speed all-in": (true_speed * BUDGET + COMPILING["equivariant"] / efficiency) / whole,
     }
-    wrong = {"equivariant", "augmented"}
+    wrong = {*CONTESTANTS}
     if not math.isclose(laws.loss_ratio, 1):
         wrong = {"equivariant" if laws.loss_ratio < 1 else "augmented"}
     return Coverage(
@@ -133,7 +133,7 @@ def made_up_records(
     """The records of both arms of one contest a seed."""
     common = GROUP_SPREAD * generator.standard_normal(GROUPS)
     difficulties = {}
-    for arm in ARMS:
+    for arm in CONTESTANTS:
         own = GROUP_SPREAD / 5 * generator.standard_normal(GROUPS)
         # Mean one over the population: E exp(s z) = exp(s^2 / 2).
         difficulties[arm] = np.exp(common + own - GROUP_SPREAD**2 * (1 + 1 / 25) / 2)
@@ -141,7 +141,7 @@ def made_up_records(
     for seed in range(seeds):
         drift = BLOCK_SPREAD * generator.standard_normal(BLOCKS)
         for arm, (prefactor, exponent) in zip(
-            ARMS, (laws.equivariant, laws.augmented), strict=True
+            CONTESTANTS, (laws.equivariant, laws.augmented), strict=True
         ):
             tau = TAU[arm] * math.exp(speed_spread * generator.standard_normal())
             noise = BLOCK_SPREAD / 2 * generator.standard_normal(BLOCKS)

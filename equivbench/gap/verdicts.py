@@ -14,7 +14,8 @@ from equivbench.counted import counted
 from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.finals import Finals
 from equivbench.gap.intervals import LEVEL, Component, combined, group_part
-from equivbench.gap.pairing import ARMS, Contestant, MatchedRuns
+from equivbench.gap.pairing import MatchedRuns
+from equivbench.specs import CONTESTANTS, Contestant
 
 POWER = 0.8
 """Chance of a verdict that ``seeds_needed`` is for."""
@@ -67,7 +68,7 @@ class Contrast:
         """That of ``runs``, whose final losses are ``finals``."""
         ratio, differences = finals.ratio, finals.differences
         p, groups = float(ratio.p[0]), None
-        first, second = (finals.influence[arm] for arm in ARMS)
+        first, second = (finals.influence[arm] for arm in CONTESTANTS)
         if first.shape == second.shape and first.size:
             part = group_part((first - second).mean(axis=0)[:, None])
             groups = float(part.variance[0]), float(part.freedom)

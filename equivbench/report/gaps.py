@@ -11,11 +11,11 @@ from equivbench.counted import counted
 from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
-from equivbench.gap.pairing import ARMS, AUGMENTED
 from equivbench.records.schema import RunRecord
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text, quantity_text
 from equivbench.request import RunRequest
+from equivbench.specs import AUGMENTED, CONTESTANTS
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 BARELY = 1.05
@@ -241,7 +241,7 @@ def budget_text(gap: PairGap) -> str:
 
 def kernels_text(gap: PairGap) -> str:
     """One name where both arms run on it, else the equivariant arm's and the other's."""
-    return " / ".join(dict.fromkeys(gap.kernels[arm] for arm in ("equivariant", "augmented")))
+    return " / ".join(dict.fromkeys(gap.kernels[arm] for arm in CONTESTANTS))
 
 
 def variant_text(variant: Mapping[str, str]) -> str:
@@ -278,12 +278,12 @@ def beyond_gaps(records: Sequence[RunRecord], request: RunRequest) -> list[str]:
         arms.setdefault(f"{record.task}/{record.pair}", {})[record.arm] = None
     said = []
     for pair, own in arms.items():
-        further = [arm for arm in own if arm not in ARMS]
-        if not set(ARMS) <= own.keys():
+        further = [arm for arm in own if arm not in CONTESTANTS]
+        if not set(CONTESTANTS) <= own.keys():
             both = replace(request, pairs=(pair,), arms=(), resume=False).command()
             said.append(
                 f"{pair}: no efficiency gap, which takes runs of both contestants, "
-                f"{' and '.join(ARMS)}; `{both}` trains them in turn"
+                f"{' and '.join(CONTESTANTS)}; `{both}` trains them in turn"
             )
         if further and AUGMENTED not in own:
             arms_again = (AUGMENTED, *further)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equivbench.gap.campaigns import telling_campaign
-from equivbench.gap.pairing import EQUIVARIANT
 from equivbench.records.declared import as_declared, effective_variant
 from equivbench.records.disturbed import disturbance
 from equivbench.records.line_files import KernelSamples, of_newest_code
@@ -20,7 +19,7 @@ from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS
 from equivbench.report.gaps import variant_text
 from equivbench.report.kernels import BASE, speed_up
 from equivbench.report.table import Cell, Column, Missing, Table
-from equivbench.specs import MODES
+from equivbench.specs import EQUIVARIANT, MODES
 
 OURS = ("torch", "fused")
 """Our own backends: plain torch operations, which networks use by default, and generated code."""

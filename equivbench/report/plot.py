@@ -18,7 +18,7 @@ from equivbench.errors import EquivbenchWarning, FailedError, UsageError
 from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.frontier import frontiers as find_frontiers
-from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
+from equivbench.gap.pairing import Setting, pair_up
 from equivbench.records.declared import as_declared, effective_variant
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
@@ -37,7 +37,7 @@ from equivbench.report.gaps import variant_text
 from equivbench.report.race import races_of
 from equivbench.report.race_figure import draw_race
 from equivbench.request import Forces
-from equivbench.specs import Precision
+from equivbench.specs import EQUIVARIANT, Precision
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from functools import cache
 from equivbench.gap.contrasts import ArmContrast, arm_contrasts, arm_verdicts
 from equivbench.gap.finals import averaged_loss
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
-from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
+from equivbench.gap.pairing import Setting
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.arms import mean
@@ -27,6 +27,7 @@ from equivbench.report.gaps import seeds_text
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import loss_in
 from equivbench.report.words import LOSS, SHARE
+from equivbench.specs import AUGMENTED, EQUIVARIANT
 
 Ranked = Mapping[BoardSetting, Sequence[tuple[Row, list[RunRecord]]]]
 """As :func:`equivbench.report.board.rank_runs` gives them."""

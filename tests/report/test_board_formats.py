@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equivbench.errors import UsageError
-from equivbench.gap.pairing import ARMS
 from equivbench.records.schema import RunRecord
 from equivbench.report.board import Board, build_boards
 from equivbench.report.formats import (
@@ -33,6 +32,7 @@ from equivbench.report.publication import make_publication
 from equivbench.report.render import csv_text, latex_text, markdown_text
 from equivbench.report.sections import to_markdown_page
 from equivbench.report.text import number_text, printable
+from equivbench.specs import CONTESTANTS
 
 Rows = list[dict[str, Any]]
 COLUMNS = tuple(column.name for column in BOARD_COLUMNS)
@@ -171,7 +171,7 @@ totals = st.floats(0, 1e300) | st.sampled_from([0.0, 1e-300, 123456.789])
 def hostile(draw: st.DrawFn) -> list[RunRecord]:
     records = [
         make_record(
-            arm=draw(names | st.sampled_from(ARMS)),
+            arm=draw(names | st.sampled_from(CONTESTANTS)),
             pair=draw(names),
             seed=seed,
             rungs=make_rungs(

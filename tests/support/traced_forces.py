@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 import equivbench as eb
-from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
+from equivbench.specs import (
+    CONTESTANTS,
+    ArmPreset,
+    ArmSpec,
+    MatchSpec,
+    PairPreset,
+    PairSpec,
+    Recipe,
+)
 from equivbench.tasks.forcefield.conservative import ConservativeForces
 from equivbench.tasks.forcefield.task import ForceField
 
@@ -72,8 +80,7 @@ for name, compiled in (("eager", False), ("compiled", True)):
             task="traced",
             summary="energies of pairs of atoms",
             arms=tuple(
-                ArmSpec(arm, "pair-energies", {"dev": ArmPreset({}, recipe)})
-                for arm in ("equivariant", "augmented")
+                ArmSpec(arm, "pair-energies", {"dev": ArmPreset({}, recipe)}) for arm in CONTESTANTS
             ),
             matching=MatchSpec("nothing", "nothing"),
             presets={"dev": preset},

@@ -66,6 +66,7 @@ from equivbench.report.render import row_labels, row_texts
 from equivbench.report.sections import kernel_tables
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
+from equivbench.specs import CONTESTANTS
 
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
 MOST_BYTES = 2_000_000
@@ -83,8 +84,6 @@ SHARE_DECADES = 4.0
 """Shares of interest lie between tenths and hundredths of a percent; exactly equivariant arms lie
 at 1e-10 and below."""
 DASHES = ("solid", "dashed", "dotted")
-ARMS = ("equivariant", "augmented")
-"""These always have the first two colours; other arms take the next ones."""
 
 
 def to_html(publication: Publication, most_bytes: int = MOST_BYTES) -> str:
@@ -274,9 +273,9 @@ def _points(curve: Sequence[CurvePoint], axis: str, metric: str) -> tuple[Point,
 
 
 def row_keys(rows: Sequence[Row]) -> list[Key]:
-    """Colour by arm; dashes and marker by pair, so that the arms of a pair look alike, or by what
-    else tells rows apart."""
-    arms = list(dict.fromkeys([*ARMS, *(row.arm for row in rows)]))
+    """Colour by arm, the first two for the contestants; dashes and marker by pair, so that the
+    arms of a pair look alike, or by what else tells rows apart."""
+    arms = list(dict.fromkeys([*CONTESTANTS, *(row.arm for row in rows)]))
     styles = {pair: place for place, pair in enumerate(dict.fromkeys(row.pair for row in rows))}
     seen: dict[tuple[str, str], int] = defaultdict(int)
     markers, keys = list(MARKERS), []

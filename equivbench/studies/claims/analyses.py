@@ -13,10 +13,11 @@ from typing import TypeVar
 from equivbench.counted import counted
 from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
-from equivbench.gap.pairing import AUGMENTED, Setting
+from equivbench.gap.pairing import Setting
 from equivbench.records.curves import ResultWeights
 from equivbench.records.schema import RunRecord
 from equivbench.report.text import quantity_text
+from equivbench.specs import AUGMENTED
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimFigure,

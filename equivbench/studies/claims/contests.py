@@ -12,11 +12,12 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.gap.finals import mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
 from equivbench.gap.matched import END, LossLevel, MatchedShares, log_end, matched_shares
-from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
+from equivbench.gap.pairing import Setting
 from equivbench.records.curves import ResultWeights, curve, final_of
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import OTHER, headline, setting
 from equivbench.report.text import percent_text, quantity_text, seconds_text
+from equivbench.specs import AUGMENTED, EQUIVARIANT
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimFigure,

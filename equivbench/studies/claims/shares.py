@@ -12,11 +12,12 @@ from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.finals import mean_loss, mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
-from equivbench.gap.pairing import AUGMENTED, ArmRun, Setting, arm_runs
+from equivbench.gap.pairing import ArmRun, Setting, arm_runs
 from equivbench.records.curves import ResultWeights, common_curves, final_of
 from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.text import quantity_text
+from equivbench.specs import AUGMENTED
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimPart,
