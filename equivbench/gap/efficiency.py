@@ -60,6 +60,8 @@ class PairGap(Tabular):
     diverged: dict[str, int]
     unfinished: list[int]
     """Further seeds, of which a run failed or was stopped."""
+    apart: list[int]
+    """Of ``seeds``, those whose arms did not take turns in one contest."""
     repetitions: dict[str, dict[int, list[float]]]
     """By arm and seed, the final losses of a seed that was run more than once; the first counts."""
     disturbed: str | None
@@ -232,6 +234,7 @@ def measure(runs: MatchedRuns) -> MeasuredGap:
         n_diverged=sum(first.diverged or second.diverged for first, second in pairs),
         diverged={arm: sum(run.diverged for run in own) for arm, own in runs.arms.items()},
         unfinished=list(runs.unfinished),
+        apart=list(runs.apart),
         repetitions=runs.repetitions,
         disturbed=runs.disturbed,
         throughput_ratio=_throughput_ratio(runs, times),

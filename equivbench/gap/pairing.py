@@ -134,22 +134,26 @@ class MatchedRuns:
         return None
 
     @property
+    def apart(self) -> tuple[int, ...]:
+        """Seeds whose arms did not take turns in one contest."""
+        return tuple(
+            seed
+            for seed, first, second in zip(
+                self.seeds, self.equivariant, self.augmented, strict=True
+            )
+            if contest_of(first.record) != contest_of(second.record)
+        )
+
+    @property
     def undecidable(self) -> str | None:
         """Why these runs decide nothing, however clear their losses: a seed did not finish, the
         arms of one did not take turns, or a run did not have its machine."""
         started = len(self.seeds) + len(self.unfinished)
         if self.finished < started:
             return f"{self.finished} of {counted(started, 'seed')} finished"
-        apart = [
-            seed
-            for seed, first, second in zip(
-                self.seeds, self.equivariant, self.augmented, strict=True
-            )
-            if contest_of(first.record) != contest_of(second.record)
-        ]
-        if apart:
-            plural = "seeds" if len(apart) > 1 else "seed"
-            return f"the arms of {plural} {_listed(apart)} did not take turns in one contest"
+        if self.apart:
+            plural = "seeds" if len(self.apart) > 1 else "seed"
+            return f"the arms of {plural} {_listed(self.apart)} did not take turns in one contest"
         return self.disturbed
 
 

@@ -40,7 +40,8 @@ COLUMNS = (
 CAPTION = (
     "Of each pair the runs of the largest budget, on data whose content is known here. Loss ratio: "
     "equivariant over augmented test loss, below 1 where the equivariant arm's is lower. Other "
-    "budgets, data and machines are further down."
+    "budgets, data and machines are further down; a backend that only one arm was run on stands "
+    "among the training steps."
 )
 
 
@@ -51,13 +52,27 @@ def telling_gaps(gaps: Iterable[PairGap], *, by_kernels: bool = True) -> list[Pa
     (:attr:`equivbench.gap.efficiency.PairGap.precedence`). Data whose content is known here come
     before all others, so that nobody chooses who leads by choosing data.
 
-    Which arm leads has no part in the choice.
+    A backend that one contestant was run on alone, whatever the budget, to be timed there, is in
+    no contest. Which arm leads has no part in the choice.
     """
+    gaps = list(gaps)
+    contested = {_place(gap) for gap in gaps if _contested(gap)}
     found: dict[tuple[str, str, str], PairGap] = {}
     for gap in sorted(gaps, key=_weight):
-        if as_declared(gap.variant):
-            found[gap.task, gap.pair, kernels_text(gap) if by_kernels else ""] = gap
+        if as_declared(gap.variant) and _place(gap) in contested:
+            task, pair, kernels = _place(gap)
+            found[task, pair, kernels if by_kernels else ""] = gap
     return [found[key] for key in sorted(found)]
+
+
+def _place(gap: PairGap) -> tuple[str, str, str]:
+    return gap.task, gap.pair, kernels_text(gap)
+
+
+def _contested(gap: PairGap) -> bool:
+    """Whether both contestants were run on the backend of ``gap``, or beside each other: a network
+    without equivariant operations takes turns with the other on any of them."""
+    return len({*gap.kernels.values()}) == 1 or len(gap.apart) < gap.n_seeds
 
 
 def _weight(gap: PairGap) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ from equivbench.report.html.page import to_html
 from equivbench.report.publication import Publication, make_publication
 from equivbench.report.render import row_texts
 from equivbench.report.sections import sections, to_markdown_page
+from equivbench.specs import AUGMENTED, CONTESTANTS, EQUIVARIANT
 
 STEPS = [10, 30, 100, 300, 1000]
 ORDER = [
@@ -108,6 +109,54 @@ def test_the_page_opens_with_who_leads_by_how_much_and_how_sure() -> None:
         ("plain", "no verdict"),
     ]
     assert "a verdict takes 3" in opening
+
+
+def beside(kernels: str, contest: str, **more: Any) -> list[RunRecord]:
+    """Both arms in turns, the equivariant one on ``kernels``; the other has no operations that a
+    backend could do."""
+    named = {"contest": contest, "run_id": contest, **more}
+    return [
+        *(each for each in both(model={"kernels": kernels}, **named) if each.arm == EQUIVARIANT),
+        *(each for each in both(**named) if each.arm == AUGMENTED),
+    ]
+
+
+def test_a_backend_that_one_contestant_was_run_on_alone_is_no_contest_but_a_training_step() -> None:
+    alone = [each for each in beside("e3nn", "alone") if each.arm == EQUIVARIANT]
+    records = [*both(contest="first"), *beside("fused", "second"), *alone]
+    publication = make_publication(records)
+    assert len(publication.gaps) == 3, "its losses are still shown beside the other arm's"
+    found = {each.title: each for each in sections(publication)}
+    (answer,) = found["The answer so far"].tables
+    usual = publication.gaps[0].gap.kernels[AUGMENTED]
+    assert [row["kernels"] for row in row_texts(answer)] == [usual, f"fused / {usual}"]
+    assert "no verdict" not in " ".join(found["The answer so far"].sentences)
+    page = to_html(publication)
+    opening = page[page.index('id="answer"') : page.index("</section>", page.index('id="answer"'))]
+    assert "fused" in opening
+    assert "e3nn" not in opening
+    steps = row_texts(found["Kernels"].tables[0])
+    assert [row["e3nn"] for row in steps if row["arm"] == EQUIVARIANT] == ["100 ms"]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "others"),
+    [
+        ("e3nn", beside("e3nn", "shorter", limit=10.0)),
+        ("default", []),
+    ],
+)
+def test_arms_that_took_no_turns_are_said_where_both_were_run_on_the_backend(
+    kernels: str, others: list[RunRecord]
+) -> None:
+    """In a contest of another budget, or both on the backend of that name, days apart."""
+    apart = [
+        each for arm in CONTESTANTS for each in beside(kernels, f"alone {arm}") if each.arm == arm
+    ]
+    gaps = [one.gap for one in make_publication([*apart, *others]).gaps]
+    (row,) = row_texts(answer_table(telling_gaps(gaps)))
+    assert (row["leads"], row["budget"]) == ("no verdict", "100s")
+    assert "did not take turns" in row["sure"]
 
 
 def test_sweeps_and_short_budgets_stand_in_the_appendix(publication: Publication) -> None:
