@@ -136,10 +136,18 @@ def effective_variant(record: RunRecord) -> dict[str, str]:
     arms = () if pair is None else pair.arms
     own = (arm.presets.get(record.preset) for arm in arms if arm.name == record.arm)
     sized = next(own, None)
-    where = record.environment.device
-    if sized is None or computed_in(sized.recipe.precision, where) != record.recipe.precision:
+    if sized is None:
         return record.variant
-    return {name: value for name, value in record.variant.items() if name != PRECISION}
+    usual = computed_in(sized.recipe.precision, record.environment.device)
+    return without_usual(record.variant, record.recipe.precision, usual)
+
+
+def without_usual(variant: dict[str, str], computed: str, usual: str) -> dict[str, str]:
+    """``variant`` without its ``precision`` where the run ``computed`` in the one that is
+    ``usual``, which the device makes of the preset's in any case."""
+    if computed != usual:
+        return variant
+    return {name: value for name, value in variant.items() if name != PRECISION}
 
 
 def as_declared(variant: Mapping[str, str]) -> bool:

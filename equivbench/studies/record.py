@@ -83,6 +83,8 @@ class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     seed: int
     """Of the run."""
     variant: dict[str, str]
+    """That of the run as far as it changed what was computed
+    (:func:`equivbench.records.declared.effective_variant`)."""
     dataset_sha256: str
     weights: Weights
     """Those of the model, annealed at the end of the run and raw along it, or averaged

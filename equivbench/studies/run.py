@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.environment import environment, git_state, machine_key
+from equivbench.environment import computed_in, environment, git_state, machine_key
 from equivbench.errors import UsageError
 from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.measure.caller import Caller
@@ -27,6 +27,7 @@ from equivbench.measure.rotated_set import (
     RotatedSet,
     spread,
 )
+from equivbench.records.declared import without_usual
 from equivbench.specs import Group
 from equivbench.studies.record import AnalysisRequest
 from equivbench.symmetry.decomposition import decompose
@@ -209,6 +210,10 @@ class TrainedRun:
         machine = environment(self.device, job.threads)
         key = machine_key(self.device, job.threads, len(job.replicas) + 1)
         record = f"results/{key}/{job.pair}/{job.arm}/{job.run_id}.json"
+        declared = self.arm.arm.presets[job.request.preset].recipe
+        computed, usual = (
+            computed_in(each.precision, job.device) for each in (self.arm.recipe, declared)
+        )
         return {
             "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "command": asked(record).command(recorded=True),
@@ -219,7 +224,7 @@ class TrainedRun:
             "model": self.arm.spec.name,
             "preset": job.request.preset,
             "seed": job.seed,
-            "variant": {**self.arm.variant, **job.labels},
+            "variant": without_usual({**self.arm.variant, **job.labels}, computed, usual),
             "dataset_sha256": self.dataset_sha256,
             "weights": request.weights,
             "split": request.split,

@@ -8,6 +8,7 @@ from typing import Any
 
 from factories import PART, make_run, make_test
 
+from equivbench.records.declared import effective_variant
 from equivbench.records.schema import RunRecord
 from equivbench.studies.gradients.record import GradientPoint, Gradients
 from equivbench.studies.landscape.record import Curvature, Landscape
@@ -161,7 +162,7 @@ def _analysed(record: RunRecord, command: str) -> dict[str, Any]:
         "model": record.model.name,
         "preset": record.preset,
         "seed": record.seed,
-        "variant": record.variant,
+        "variant": effective_variant(record),
         "dataset_sha256": record.dataset.sha256,
         "weights": "model",
         "split": "test",

@@ -159,9 +159,8 @@ def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) 
 def _identity(made: RunRecord | RunAnalysis) -> tuple[str, ...]:
     """What a run's record and the analyses of it have in common."""
     data = made.dataset.sha256 if isinstance(made, RunRecord) else made.dataset_sha256
-    variant = repr(sorted(made.variant.items()))
     machine = made.environment.machine_key
-    return (machine, made.task, made.pair, made.arm, made.run_id, data, variant)
+    return (machine, made.task, made.pair, made.arm, made.run_id, data)
 
 
 def _place(made: RunRecord | RunAnalysis) -> tuple[str, str]:

@@ -203,7 +203,7 @@ def test_the_equivariant_arm_says_nothing_about_what_is_learned() -> None:
 STEPS = np.unique(np.geomspace(10, 10_000, 24).round()).astype(int)
 
 
-def along(seed: int, tied: float) -> Gradients:
+def along(seed: int, tied: float, **run: Any) -> Gradients:
     """Share and ratio both fall as 1 / step, with scatter that they have in common to the part
     ``tied``."""
     draws = np.random.default_rng(seed)
@@ -213,7 +213,7 @@ def along(seed: int, tied: float) -> Gradients:
     points = [
         (int(step), float(a), float(b)) for step, a, b in zip(STEPS, share, ratio, strict=True)
     ]
-    return gradients(make_shared(seed=seed), points)
+    return gradients(make_shared(seed=seed, **run), points)
 
 
 def follows(*analyses: Gradients) -> ClaimFinding:
@@ -245,6 +245,23 @@ def test_gradients_of_averaged_weights_are_judged_as_such() -> None:
         "raw": "not measured",
         "ema": "held",
     }
+
+
+def test_runs_of_one_precision_are_one_kind_whether_it_was_asked_for_or_not() -> None:
+    """At a preset that says TF32, float32 is what a CPU computes in."""
+    runs: list[dict[str, Any]] = [
+        {"preset": "paper", "environment": {"device": "cpu"}, "recipe": {"precision": precision}}
+        | {"variant": {} if asked is None else {"precision": asked}}
+        for precision, asked in (("float32", None), ("float32", "float32"), ("bf16", "bf16"))
+    ]
+    records = [make_shared(seed=seed, **run) for seed, run in enumerate(runs)]
+    analyses = [along(seed, 0.95, **run) for seed, run in enumerate(runs)]
+    evidence = gather_evidence(records, gradients=analyses)
+    assert evidence.warnings == []
+    _, raw, _ = judge(evidence, [claim("C6")])
+    found = {part.runs for part in raw.parts}
+    names = [f"forcefield/vector/augmented/{record.run_id}" for record in records]
+    assert found == {tuple(names[:2]), tuple(names[2:])}
 
 
 def test_few_points_decide_nothing() -> None:
