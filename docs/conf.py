@@ -1,22 +1,19 @@
 """Sphinx configuration of the documentation site: the Markdown pages of this folder, the board made
-from ``results/``, and asv's history where there is one."""
+from ``results/``, and the history of them and of what asv measured."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sphinx.util.logging import getLogger
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-NO_HISTORY = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>equivbench: no history here</title></head>
-<body><p>This site was built where asv had measured nothing. After <code>asv run</code> the history
-of every benchmark stands here.</p></body></html>
-"""
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
 
 project = "equivbench"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -37,37 +34,22 @@ def _export_board(app: Sphinx, error: Exception | None) -> None:
 
         export(
             format="html",
-            results=Path(app.srcdir).parent / "results",
+            results=ROOT / "results",
             out=Path(app.outdir) / "board-of-results.html",
         )
-
-
-def publish_history(project: Path, out: Path) -> bool:
-    """Put the pages that asv makes of its results in ``project`` into the folder ``out``; where it
-    has none, one page that says so. Returns whether there was a history.
-
-    Raises ``subprocess.CalledProcessError`` where asv fails.
-    """
-    settings = json.loads((project / "asv.conf.json").read_text(encoding="utf-8"))
-    measured = [
-        file
-        for file in (project / settings["results_dir"]).glob("*/*.json")
-        if file.name != "machine.json"
-    ]
-    if measured:
-        # asv empties the folder first; its repository is this one, so there is nothing to pull.
-        command = ["-m", "asv", "publish", "--no-pull", "--html-dir", str(out.resolve())]
-        subprocess.run([sys.executable, *command], cwd=project, check=True)
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "index.html").write_text(NO_HISTORY, encoding="utf-8")
-    return bool(measured)
 
 
 def _publish_history(app: Sphinx, error: Exception | None) -> None:
     """Put the history beside the pages, as ``history/index.html``."""
     if error is None and app.builder.format == "html":
-        publish_history(Path(app.srcdir).parent, Path(app.outdir) / "history")
+        from history_page import publish_history
+
+        found = publish_history(ROOT, Path(app.outdir) / "history")
+        getLogger("equivbench").info(
+            "history: %d values of records; %d left out, of commits that are not in it",
+            found.drawn,
+            found.left_out,
+        )
 
 
 def setup(app: Sphinx) -> None:

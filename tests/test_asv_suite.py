@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import asv_records
 import pytest
 from factories import make_record, make_run, make_test
 
@@ -26,6 +27,7 @@ from asv_runner._aux import SpecificImporter
 from asv_runner.discovery import disc_benchmarks
 
 from equivbench.environment import KEPT_MEMORY
+from equivbench.gap.efficiency import efficiency_gap
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "benchmarks"
@@ -420,6 +422,11 @@ def test_the_arms_are_compared_at_rungs_and_where_they_tie(pairs: ModuleType) ->
     assert ties.track_steps_at_break_even(turned, tie) == pytest.approx(4.0)
     assert ties.track_time_at_break_even(turned, tie) == pytest.approx(2.0)
     ties.setup(turned, tie)
+    # What is made of records beside it is the same.
+    (gap,) = efficiency_gap(records)
+    both = (gap.sample_efficiency, gap.sample_efficiency_augmented)
+    assert asv_records.tie(*both) == ties.track_steps_at_break_even(turned, tie)
+    assert asv_records.tie(*both[::-1]) == pytest.approx(0.25)
     # Where one is below all of the other there is nothing to track, which is no failure.
     far = [
         records[0],
@@ -428,6 +435,8 @@ def test_the_arms_are_compared_at_rungs_and_where_they_tie(pairs: ModuleType) ->
     far[0].arm, far[1].pair, far[1].budget = "equivariant", "vector", far[0].budget
     with pytest.raises(NotImplementedError, match="below all rungs"):
         ties.setup(pairs.compared(PAIR, far), tie)
+    (gap,) = efficiency_gap(far)
+    assert asv_records.tie(gap.sample_efficiency, gap.sample_efficiency_augmented) is None
 
 
 def test_the_steps_to_a_target_follow_from_the_rungs(
