@@ -37,7 +37,7 @@ RACE: FigureOptions = {
     "budget": "60s",
 }
 """The race with the most arms."""
-OUTPUT = "<!-- output -->"
+PAIRS, OUTPUT = "<!-- pairs -->", "<!-- output -->"
 TASKS = {
     "forcefield": "molecular forces",
     "flow": "protein flow matching",
@@ -58,13 +58,15 @@ def example(gaps: Sequence[PairGap]) -> PairGap:
 
 
 def with_numbers(page: str, records: Sequence[RunRecord]) -> str:
-    """``page`` with its blocks as ``records`` have it: the answer, and what a run ends with."""
+    """``page`` with its blocks as ``records`` have it: the answer, and where it has a place for
+    them each pair's numbers and what a run ends with."""
     gaps = shown_gaps(records)
-    answer = f"{_answer(gaps, records)}\n\n{_table(gaps, _threads(gaps, records))}"
-    page = replaced(page, "answer", answer)
-    if OUTPUT not in page:
-        return page
-    return replaced(page, "output", f"```\n{_output(example(gaps))}\n```\n")
+    page = replaced(page, "answer", f"{_answer(gaps, records)}\n")
+    if PAIRS in page:
+        page = replaced(page, "pairs", _table(gaps, _threads(gaps, records)))
+    if OUTPUT in page:
+        page = replaced(page, "output", f"```\n{_output(example(gaps))}\n```\n")
+    return page
 
 
 def _threads(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> list[int]:
