@@ -12,6 +12,7 @@ from blocks import replaced
 
 import equivbench as eb
 from equivbench.budget import Budget
+from equivbench.counted import counted
 from equivbench.gap.campaigns import contest_of
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.records.schema import RunRecord
@@ -35,6 +36,7 @@ RACE: FigureOptions = {
     "machine": "amd-epyc-f26m2-1t",
     "dataset": "gfn2-20k",
     "budget": "60s",
+    "out": RACE_FIGURE,
 }
 """The race with the most arms."""
 PAIRS, OUTPUT = "<!-- pairs -->", "<!-- output -->"
@@ -138,7 +140,7 @@ def _of_other(gaps: Sequence[PairGap]) -> str:
     parts = [leaders_part(gap).value for gap in gaps]
     numbers = listed([number_text(part, 2) for part in parts if part is not None])
     assert None not in parts
-    return f"{numbers} of the other's" + f", in {len(gaps)} pairs" * (len(gaps) > 1)
+    return f"{numbers} of the other's, in {counted(len(gaps), 'pair')}"
 
 
 def _table(gaps: Sequence[PairGap], threads: Sequence[int]) -> str:
@@ -190,4 +192,4 @@ if __name__ == "__main__":
         budget=budget_text(shown),
         out=FIGURE,
     )
-    eb.plot.race(found, **RACE, out=RACE_FIGURE)
+    eb.plot.race(found, **RACE)

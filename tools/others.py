@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,11 @@ class SchNetPackPaiNN(nn.Module):
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
+        from torch.utils.data import dataloader
+
+        # schnetpack 2.1.1 imports this name, which torch 2.13 no longer has, for an annotation.
+        if not hasattr(dataloader, "T_co"):
+            dataloader.T_co = TypeVar("T_co")  # type: ignore[attr-defined]
         import schnetpack.atomistic as atomistic
         import schnetpack.representation as representation
         from schnetpack.model import NeuralNetworkPotential

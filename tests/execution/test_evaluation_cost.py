@@ -33,6 +33,9 @@ SLOWEST = 3600 / 4000
 """Seconds of a training step at `paper`, on the slowest device that it is meant for: its hour holds
 4,000 steps, a hundredth of what was published."""
 
+LONGER = {("forcefield/so2-convolution", "equivariant", "small"): 1.6}
+"""Arms whose evaluations take so many times what is allowed, as docs/tasks.md says."""
+
 
 def steps_of(key: str, arm: str, preset: str, **options: float) -> float:
     pair = PAIRS.get(key)
@@ -55,7 +58,8 @@ def test_evaluations_stay_within_their_bound(key: str, arm: str, preset: str) ->
     step = SLOWEST if preset == "paper" else pair.seconds["small"]["step"]
     assert step > 0
     spent = budget.limit if budget.kind == "seconds" else budget.limit * step
-    assert steps_of(key, arm, preset, step_seconds=step) * step <= allowed_seconds(spent)
+    allowed = LONGER.get((key, arm, preset), 1) * allowed_seconds(spent)
+    assert steps_of(key, arm, preset, step_seconds=step) * step <= allowed
 
 
 def test_passes_are_those_of_the_schedule() -> None:
@@ -109,10 +113,12 @@ def test_reference_records_took_about_what_is_said_and_no_more_than_is_allowed()
         if record.status != "completed" or record.restarts or record.budget.extends is not None:
             continue
         trained = record.clock.train + record.clock.data
-        if record.budget.kind == "seconds":
+        # Kernels of other packages may be slower than those that evaluations were planned with.
+        if record.budget.kind == "seconds" and record.model.kernels in ("torch", "fused"):
             # It is allowed for one pass a prediction; an arm that averages takes as many more.
             _, passes = wrapper_passes(record.model.wrapper)
-            allowed = passes * allowed_seconds(record.budget.limit)
+            what = f"{record.task}/{record.pair}", record.arm, record.preset
+            allowed = LONGER.get(what, 1) * passes * allowed_seconds(record.budget.limit)
             assert record.clock.evaluate <= allowed, record.run_id
         # The least where a batch is of two small molecules: a step is mostly launches then.
         assert 0.4 < record.clock.evaluate / said(record, trained / record.steps) < 2
