@@ -87,6 +87,14 @@ def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def processor_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are made as on a processor that has arithmetic in bfloat16: many have none."""
+    from equivbench import environment
+
+    monkeypatch.setattr(environment, "_cpuinfo", lambda _: "avx512_bf16")
+
+
+@pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """The command line with the toy package installed, entry points and all."""
     from running import with_toys

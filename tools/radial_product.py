@@ -4,10 +4,9 @@ the cache.
 
     python tools/radial_product.py [--threads 2]
 
-The product of a block is torch's own, the fastest there is here; the convolution is ``fused``. Of
-the two ways the forward pass is timed, freed memory kept as `run` keeps it, and of each part its
-least time alone; the sum of the blocks' least times is a bound from below, since each part has its
-arguments in the cache.
+The product is torch's own, the fastest there is here; the convolution is ``fused``. Forward passes
+are timed, with freed memory kept as `run` keeps it. Of the blocks each part is timed alone, with
+its arguments in the cache, so that the sum of both is a bound from below.
 """
 
 from __future__ import annotations

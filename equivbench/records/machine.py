@@ -28,7 +28,9 @@ MOST_WRONG_REASONS = 20
 """After so many no further one is looked for: a hostile record can have thousands."""
 LEAST_WATTS, MOST_WATTS = 1.0, 5000.0
 """Of one device, a board of several chips included."""
-UNDISTURBED_FACTOR, TIMING_STEPS = 5.0, 100
+TIMING_STEPS = 100
+"""Of fewer steps no rate is held against another one."""
+UNDISTURBED_FACTOR = 5.0
 """Timed steps and trained steps of a run that had its machine: 0.8 to 1.1 in 24 records."""
 LEAST_INFERENCE, MOST_INFERENCE = 0.05, 1000.0
 """Samples a second of a forward pass over those of a training step, which holds one: 2.1 to 4.2 in

@@ -14,7 +14,7 @@ from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.declared import departures, unchecked
 from equivbench.records.disturbed import disturbance, slowness
 from equivbench.records.evaluations import evaluations, implied_baselines
-from equivbench.records.machine import CIRCUMSTANCES
+from equivbench.records.machine import CIRCUMSTANCES, TIMING_STEPS
 from equivbench.records.peaks import Peak, peak_of, width_of
 from equivbench.records.reasons import names_place
 from equivbench.records.requested import backdated, refusals
@@ -38,7 +38,7 @@ is not believed."""
 FUTURE = timedelta(days=365)
 """How far ahead a date is an error for certain, where a day is unusual: clocks of machines are
 wrong, and so may be the reader's."""
-TIMING_FACTOR, TIMING_STEPS = 20.0, 100
+TIMING_FACTOR = 20.0
 """Steps timed in alternation and steps of a run differ by what else a machine does: under 1.4 times
 in 60 records of two shared cores; 27 times in an honest run of 60 steps beside eight other jobs, so
 that short runs are let off."""

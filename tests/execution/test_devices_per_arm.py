@@ -65,7 +65,7 @@ def test_two_processes_train_as_one_does_and_the_records_are_valid(bench: Bench)
         key = one["environment"]["machine_key"]
         assert two["environment"]["machine_key"] == f"{key}-x2"
         assert one["throughput"]["scaling_efficiency"] is None
-        assert two["throughput"]["scaling_efficiency"] > 0
+        assert 0 < two["throughput"]["scaling_efficiency"] < 10
     assert both[2, "equivariant"]["model"]["symmetry_verified"] is True
     checked = bench("results", "validate", str(bench.results))
     assert checked.code == 0, checked.out

@@ -167,9 +167,8 @@ def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
         planned(RunRequest(**{"device": "cpu", **request_}))
 
 
-def test_a_precision_goes_to_every_arm_and_sets_the_runs_apart(monkeypatch):
-    # As of a processor that has such arithmetic: many have none.
-    monkeypatch.setattr(environment, "_cpuinfo", lambda _: "avx512_bf16")
+@pytest.mark.usefixtures("processor_with_bfloat16")
+def test_a_precision_goes_to_every_arm_and_sets_the_runs_apart():
     for job in jobs(budget="60s", precision="bf16", forces="conservative"):
         assert job.run_id == f"small-60s-seed0-conservative-bf16-{job.contest}"
         assert (job.recipe, job.labels) == ({"precision": "bf16"}, {"precision": "bf16"})

@@ -11,7 +11,6 @@ import pytest
 from factories import make_record
 from running import Bench
 
-from equivbench import environment
 from equivbench.axes import AXES, SweepRequest
 from equivbench.errors import UsageError
 from equivbench.execution.executors import find_executor
@@ -96,11 +95,8 @@ def test_what_each_axis_changes() -> None:
     assert weights == {"equivariant": {}, "augmented": {"symmetry_loss": 30.0}}
 
 
-def test_a_point_in_another_precision_keeps_what_both_change(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # As of a processor that has such arithmetic: many have none.
-    monkeypatch.setattr(environment, "_cpuinfo", lambda _: "avx512_bf16")
+@pytest.mark.usefixtures("processor_with_bfloat16")
+def test_a_point_in_another_precision_keeps_what_both_change() -> None:
     rate, _ = points("learning-rate", "2e-3", precision="bf16")
     assert (rate.recipe["learning_rate"], rate.recipe["precision"]) == (0.002, "bf16")
     assert rate.labels == {"precision": "bf16", "sweep": "learning-rate", "value": "0.002"}

@@ -219,6 +219,17 @@ def test_a_name_that_can_be_taken_for_another_is_refused(overrides: dict[str, An
     assert any("names are of ASCII characters" in problem for problem in found)
 
 
+@pytest.mark.parametrize("excuse", [{"steps": 99}, {"machine_share": {"steal": 0.5}}])
+def test_rates_of_few_steps_or_of_a_busy_machine_are_not_held_against_each_other(
+    excuse: dict[str, Any],
+) -> None:
+    instant = {"inference": {"samples_per_second": 1e9}}
+    assert any("times those of training" in each for each in problems(make_record(**instant)))
+    assert not any(
+        "times those of training" in each for each in problems(make_record(**instant, **excuse))
+    )
+
+
 GROUP_DEFECTS: dict[str, tuple[dict[str, list[float]], str]] = {
     "means": ({"total": [0.5, 0.5]}, "final: groups.total average to 0.5"),
     "width": ({"total": []}, "groups.total is not one value a group"),
