@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ settings.register_profile(
     "reproducible", derandomize=True, deadline=None, database=None, max_examples=40
 )
 settings.load_profile("reproducible")
+
+
+# A shell starts what is to run behind it (``pytest &``) with this signal ignored, which every process
+# that a test starts and interrupts would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -84,9 +84,13 @@ def _answer(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> str:
         if own:
             of_tasks = [f"for {task} ({_of_other(led)})" for task, led in _by_task(own).items()]
             parts.append(f"{NETWORKS[arm]} has the lower test loss {listed(of_tasks)}")
-    undecided = _by_task([gap for gap in gaps if gap.behind is None])
+    told = {TASKS[gap.task] for gap in gaps if gap.behind is not None}
+    undecided = [
+        f"{counted(len(own), 'further pair')} of {task}" if task in told else task
+        for task, own in _by_task([gap for gap in gaps if gap.behind is None]).items()
+    ]
     if undecided:
-        parts.append(f"there is no verdict for {listed([*undecided])}")
+        parts.append(f"there is no verdict for {listed(undecided)}")
     return textwrap.fill(
         f"After {_times(gaps)} of training on CPU cores, {'; '.join(parts)}."
         f"{tuning_sentence(gaps, records)} A GPU-hour on more data may tell otherwise: none is "

@@ -113,7 +113,7 @@ def test_many_contests_over_two_processes_of_which_some_are_killed(bench: Bench)
     for kill in range(KILLS):
         wait_for(lambda kill=kill: record_files(bench) > CONTESTS * kill // KILLS)
         found: list[subprocess.Popen[str]] = []
-        wait_for(lambda found=found: bool(found.extend(filter(working, running)) or found))
+        wait_for(lambda found=found: bool(found.extend(filter(training, running)) or found))
         victim = chance.choice(found)
         victim.kill()
         bench.finish(victim)
@@ -151,9 +151,10 @@ def record_files(bench: Bench) -> int:
     return sum(1 for _ in bench.results.rglob("dev-*-seed*.json"))
 
 
-def working(process: subprocess.Popen[str]) -> bool:
-    """Whether ``process`` has workers of both arms."""
-    return all(workers_of(process, arm) for arm in ARMS)
+def training(process: subprocess.Popen[str]) -> bool:
+    """Whether ``process`` has workers of both arms of ``toy/slow``, whose steps leave time for a
+    kill: a contest of the other pair may be over before one comes."""
+    return all(workers_of(process, arm, "toy/slow") for arm in ARMS)
 
 
 @pytest.mark.skipif(

@@ -94,6 +94,34 @@ def test_a_tuning_below_the_budget_is_said_beside_the_answer() -> None:
     assert said([*enough, further]) == ""
 
 
+def of_seeds(pair: str, seeds: int) -> list[RunRecord]:
+    """Both arms of a pair, the augmented one behind, each seed by another loss."""
+    return [
+        make_run(
+            arm,
+            lambda step, k=level * (1 + seed / 100): k * step**-0.5,
+            STEPS,
+            tau=0.1,
+            task="forcefield",
+            pair=pair,
+            seed=seed,
+        )
+        for seed in range(seeds)
+        for arm, level in (("equivariant", 1.0), ("augmented", 3.0))
+    ]
+
+
+def test_a_task_with_a_leader_has_further_pairs_without_a_verdict() -> None:
+    def said(records: list[RunRecord]) -> str:
+        return " ".join(with_numbers("<!-- answer -->\n<!-- end of answer -->\n", records).split())
+
+    one = of_seeds("tied-head", 1)
+    assert "there is no verdict for molecular forces." in said(one)
+    both = said([*of_seeds("vector", 4), *one])
+    assert "for molecular forces (0.33 of the other's, in 1 pair); " in both
+    assert "there is no verdict for 1 further pair of molecular forces." in both
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").split()) < 900
 

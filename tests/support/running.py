@@ -117,10 +117,19 @@ def with_toys(folder: Path) -> Bench:
     return bench
 
 
-def workers_of(process: subprocess.Popen[str], arm: str) -> list[psutil.Process]:
-    """The worker processes of ``arm`` that ``process`` has started."""
-    started = [pid for pid, words in children(process.pid).items() if f" {arm} " in words[-1]]
-    return [psutil.Process(pid) for pid in started if psutil.pid_exists(pid)]
+def workers_of(process: subprocess.Popen[str], arm: str, pair: str = "") -> list[psutil.Process]:
+    """The worker processes of ``arm`` (of ``pair``) that ``process`` has started and that live."""
+    wanted = f"{pair} {arm} "
+    started = [pid for pid, words in children(process.pid).items() if wanted in words[-1]]
+    return [psutil.Process(pid) for pid in started if lives(pid)]
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process that has not ended: one may be kept until it is asked for."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def step_of(job_folder: Path) -> int:
