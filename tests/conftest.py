@@ -38,8 +38,8 @@ settings.register_profile(
 settings.load_profile("reproducible")
 
 
-# A shell starts what is to run behind it (``pytest &``) with this signal ignored, which every process
-# that a test starts and interrupts would inherit.
+# A shell starts what is to run behind it (``pytest &``) with this signal ignored, which every
+# process that a test starts and interrupts would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
