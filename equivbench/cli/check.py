@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from equivbench.cli.ending import ending_by_signal
 from equivbench.cli.options import ShortJson, chosen_format, takes
 from equivbench.cli.output import Exit, message, overall, print_json, print_table
 from equivbench.errors import UsageError
@@ -97,12 +98,13 @@ def check(
         )
     names = (request.baseline, request.candidate)
     if interleave:
-        sides = measure_both(
-            request,
-            progress=lambda line: typer.echo(line, err=True),
-            out=out,
-            threshold=thresholds.get("seconds", DEFAULT),
-        )
+        with ending_by_signal():
+            sides = measure_both(
+                request,
+                progress=lambda line: typer.echo(line, err=True),
+                out=out,
+                threshold=thresholds.get("seconds", DEFAULT),
+            )
     else:
         first, second = (read_side(Path(name), thresholds) for name in names)
         sides = first, second

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from equivbench.cli.ending import ending_by_signal
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.gate.ladder_request import LadderRequest
@@ -39,7 +40,8 @@ def ladder(request: LadderRequest, json: Json = False) -> None:
     entries: list[LadderEntry] = []
     for plan in plans:
         title = f"{plan.pair.key} {plan.target.arm}"
-        entry, log = measure_entry(plan, partial(message, title), Quiet())
+        with ending_by_signal():
+            entry, log = measure_entry(plan, partial(message, title), Quiet())
         file = keep_entry(entry, log, Path(request.out))
         message("note", f"{title}: appended to {file}")
         entries.append(entry)

@@ -58,9 +58,11 @@ class Commands(LazyGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C at a point that no command handles still ends with 130 and a
-        line."""
+        line, and a reader that went away with 141 and none (Typer would end with 1)."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise typer.Exit(_io_failed(error)) from error
         except KeyboardInterrupt as error:
             message("error", "interrupted")
             raise typer.Exit(Exit.INTERRUPTED) from error
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         try:
             sys.stdout.flush()
         except OSError as error:
-            code = _io_failed(error)
+            code = _io_failed(error, "standard output")
     sys.exit(code if isinstance(code, int) else Exit.DONE)
 
 
@@ -203,16 +205,17 @@ def _defect(error: BaseException) -> str:
     return f"this is a defect in {ours}, please report it with the lines above"
 
 
-def _io_failed(error: OSError) -> int:
-    """Say which file could not be accessed; a reader of stdout that went away is told nothing."""
+def _io_failed(error: OSError, place: str = "standard output or a file") -> int:
+    """Say which file, or else ``place``, could not be accessed; a reader of stdout that went away
+    is told nothing."""
     if isinstance(error, BrokenPipeError):
         # Point stdout at nothing, so that the interpreter's last flush stays silent too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
-    where = f" {error.filename}" if error.filename is not None else ""
+    where = place if error.filename is None else error.filename
     message(
         "error",
-        f"cannot access{where}: {error.strerror or error}; "
+        f"cannot access {where}: {error.strerror or error}; "
         "check the path, its permissions and the free space",
     )
     return Exit.FAILED

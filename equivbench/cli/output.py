@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import textwrap
@@ -45,8 +46,11 @@ def write_utf8() -> None:
     """Write UTF-8 on stdout and stderr, whatever the locale or PYTHONIOENCODING says: a command
     prints the same text everywhere, and no character of it can end the command.
 
-    What has no UTF-8 form (a byte of a file name that is no text) is written as ``\\udcff``.
+    What has no UTF-8 form (a byte of a file name that is no text) is written as ``\\udcff``. A
+    stream that was closed before the command began takes what is written, and nobody reads it.
     """
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

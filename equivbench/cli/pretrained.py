@@ -4,16 +4,14 @@ table."""
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from equivbench.cli.ending import ending_by_signal
 from equivbench.cli.options import takes
 from equivbench.cli.output import Exit, message, print_json, print_table
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
@@ -113,7 +111,7 @@ def pretrained(
     """What was said: an environment that cannot be made is one sentence for all its networks."""
     interrupted = False
     results = campaign.preparations(found) if prepare else campaign.measurements(found)
-    with _ending_by_signal(), contextlib.closing(results):
+    with ending_by_signal(), contextlib.closing(results):
         try:
             # Packages print and warn as they are used; stdout is for the result.
             with contextlib.redirect_stdout(sys.stderr):
@@ -199,26 +197,6 @@ def _networks_table(names: list[str]) -> Table:
         Column("summary", wraps=True),
     )
     return Table("", columns, rows)
-
-
-@contextlib.contextmanager
-def _ending_by_signal() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP end the command as Ctrl-C does, so that processes end and a
-    half-made environment is removed."""
-
-    def end(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), end) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def _say(text: str) -> None:

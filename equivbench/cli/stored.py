@@ -3,6 +3,7 @@ export`` and ``analyze baselines``."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -274,6 +275,8 @@ def export(
     )
 
     name = check_format(chosen_format(format, json, DOCUMENT))
+    if out is not None:
+        _check_no_input(out, results)
     if ladder or race:
         option = "--race" if race else "--ladder"
         if ladder and race:
@@ -320,6 +323,18 @@ def export(
         sys.stdout.write(text)
     else:
         write_atomically(out, text.encode())
+
+
+def _check_no_input(out: Path, results: Path) -> None:
+    """Raise ``UsageError`` where ``out`` is one of the files that ``results`` are read from."""
+    from equivbench.records.store import record_files
+
+    if not out.exists():
+        return
+    with contextlib.suppress(FailedError):
+        for file in record_files(results, endings=(".json", ".jsonl")):
+            if file.exists() and file.samefile(out):
+                raise UsageError(f"--out {out} is one of the files that are read; name another")
 
 
 def _ladder(results: Path, skip_invalid: bool) -> Table:

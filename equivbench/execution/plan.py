@@ -30,7 +30,7 @@ from equivbench.records.declared import PRECISION
 from equivbench.registry import KERNEL_BACKENDS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
 from equivbench.schedule import rung_budgets
-from equivbench.specs import ArmSpec, PairSpec
+from equivbench.specs import ArmSpec, PairSpec, TaskSpec
 from equivbench.training.job import Job, Place
 
 
@@ -381,8 +381,18 @@ def _in_precision(arm: ArmSpec, request: RunRequest) -> dict[str, Any]:
     return {"recipe": chosen, "labels": chosen}
 
 
+def _check_variant(task: TaskSpec, request: RunRequest) -> None:
+    """Raise ``UsageError`` for an option that the ``task`` has not; of a plug-in's task that does
+    not declare them here its class says so, when it is loaded."""
+    for name in request.variant if task.fields else ():
+        if name not in task.options:
+            raise UsageError(
+                f"--{name} is no option of {task.name}; leave it out, or leave its pairs out"
+            )
+
+
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
-    TASKS.get(pair.task)
+    _check_variant(TASKS.get(pair.task), request)
     if request.preset not in pair.presets:
         raise unknown_name(f"preset of {pair.key}", request.preset, pair.presets)
     preset = pair.presets[request.preset].on(chosen_dataset(pair, request))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from equivbench.errors import FailedError
+from equivbench.errors import FailedError, UsageError
 from equivbench.records.files import read_bounded, shown
 from equivbench.records.line_files import line_files
 from equivbench.records.store import read_record, record_files, record_place
@@ -45,11 +45,13 @@ def pack(paths: Sequence[Path], out: Path, *, without_weights: bool = False) -> 
 
     Raises ``FailedError`` where a file is invalid, a result has no weights here or others than its
     record names (unless ``without_weights``), two files are one in the archive, or ``out`` cannot
-    be written; nothing is written then.
+    be written, and ``UsageError`` where ``out`` is a file of another kind; nothing is written then.
     """
     refused = next((report for report in review(paths) if not report.valid), None)
     if refused is not None:
         raise FailedError(f"{refused.refusal}; a submission is valid as a whole")
+    if out.is_file() and not zipfile.is_zipfile(out):
+        raise UsageError(f"{shown(out)} is there and is no zip file; name another with --out")
     packed = Packed()
     members = list(_members(paths, packed, without_weights))
     twice = [name for name, times in Counter(each.name for each in members).items() if times > 1]

@@ -3,7 +3,7 @@ on who leads, and a table of both."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from equivbench.gap.efficiency import PairGap
@@ -96,10 +96,9 @@ def leads(gaps: Sequence[PairGap]) -> dict[str, list[PairGap]]:
 
 
 def answers(gaps: Iterable[PairGap]) -> dict[str, str]:
-    """By task a sentence on those of ``gaps`` that are of it, as :func:`telling_gaps` gives
-    them."""
+    """By task a sentence on those of ``gaps`` that are of it, one gap of each pair."""
     by_task: dict[str, list[PairGap]] = defaultdict(list)
-    for gap in gaps:
+    for gap in telling_gaps(gaps, by_kernels=False):
         by_task[gap.task].append(gap)
     return {task: answer_text(own) for task, own in by_task.items()}
 
@@ -128,21 +127,16 @@ def answer_table(gaps: Sequence[PairGap], title: str = "") -> Table:
 
 
 def answer_text(gaps: Sequence[PairGap]) -> str:
-    """A sentence on the ``gaps`` of one task, as :func:`telling_gaps` gives them."""
-    times = Counter(gap.pair for gap in gaps)
-
-    def name(gap: PairGap) -> str:
-        return gap.pair + f" on {kernels_text(gap)}" * (times[gap.pair] > 1)
-
+    """A sentence on the ``gaps`` of one task, one of each pair."""
     parts = []
     for arm, own in leads(gaps).items():
         led = [
-            f"{name(gap)} ({_losses(gap)}after {budget_text(gap)} on {gap.dataset['name']})"
+            f"{gap.pair} ({_losses(gap)}after {budget_text(gap)} on {gap.dataset['name']})"
             for gap in own
         ]
         if led:
             parts.append(f"the {arm} arm leads in {listed(led)}")
-    open_ones = [f"{name(gap)} ({gap.reason})" for gap in gaps if gap.behind is None]
+    open_ones = [f"{gap.pair} ({gap.reason})" for gap in gaps if gap.behind is None]
     if open_ones:
         parts.append(f"there is no verdict in {listed(open_ones)}")
     text = "; ".join(parts)

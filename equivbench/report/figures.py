@@ -28,6 +28,7 @@ from equivbench.records.curves import (
     is_on_whole_set,
 )
 from equivbench.records.declared import effective_variant
+from equivbench.records.files import write_atomically
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import Sweep, SweepPoint, value_places
 from equivbench.report.board import finished_runs
@@ -93,12 +94,17 @@ def require_drawable(path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write ``figure`` into ``path``, whose suffix chooses the format; the same bytes each time."""
+    """Write ``figure`` into ``path``, whose suffix chooses the format; the same bytes each time.
+
+    Raises ``FailedError`` where it cannot be written; what was there before is then there still.
+    """
     import matplotlib
 
+    drawn, kind = io.BytesIO(), path.suffix.lstrip(".")
     with matplotlib.rc_context({"svg.hashsalt": "equivbench"}):
-        dated = {"svg": "Date", "pdf": "CreationDate"}.get(path.suffix.lstrip("."))
-        figure.savefig(path, dpi=150, metadata={dated: None} if dated else None)
+        dated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+        figure.savefig(drawn, format=kind, dpi=150, metadata={dated: None} if dated else None)
+    write_atomically(path, drawn.getvalue())
     return path
 
 

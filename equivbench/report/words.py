@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from equivbench.report.table import Column, Table
 
+HOME = "https://github.com/equivbench/equivbench"
+"""Where the project is found."""
 LOSS = Column("loss", "number")
 EXPLAINED = Column("explained", "percent")
 SHARE = Column("share", "number", digits=2)

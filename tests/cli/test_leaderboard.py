@@ -166,3 +166,17 @@ def test_out_that_cannot_be_written_exits_3(
     code, _, err = run(capsys, "--results", str(results), "--out", str(results))
     assert code == 3
     assert err.startswith("error: cannot write")
+
+
+def test_what_is_read_is_not_written_over(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A board goes into the folder of its records, but not into one of them."""
+    record = next(results.rglob("*.json"))
+    before = record.read_bytes()
+    code, _, err = run(capsys, "--results", str(results), "--out", str(record))
+    assert code == 2
+    assert "one of the files that are read" in err
+    assert record.read_bytes() == before
+    for _ in range(2):
+        assert run(capsys, "--results", str(results), "--out", str(results / "board.md"))[0] == 0

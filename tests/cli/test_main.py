@@ -3,6 +3,7 @@ failure."""
 
 import errno
 import io
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from factories import make_record
 
 from equivbench import __version__
 from equivbench.cli import lazy
@@ -27,6 +29,7 @@ from equivbench.errors import (
     InterruptedRunError,
     UsageError,
 )
+from equivbench.records.store import write_record
 
 
 def run(*arguments: str) -> int | str | None:
@@ -207,11 +210,32 @@ def test_reader_that_leaves_early_ends_the_command_quietly() -> None:
     assert int(done.stdout) in (Exit.DONE, Exit.BROKEN_PIPE)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["results", "schema"], ["list", "pairs"], ["leaderboard", "export", "--results", "{0}"]],
+)
+def test_nobody_reads_from_the_start_on(arguments: list[str], tmp_path: Path) -> None:
+    """A pipe whose reader is gone ends with 141, a closed stdout as the command itself does."""
+    write_record(make_record(), tmp_path)
+    command = [sys.executable, "-m", "equivbench.cli.main"]
+    command += [each.format(tmp_path) for each in arguments]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    gone = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(theirs)
+    assert gone.stderr == ""
+    assert gone.returncode == Exit.BROKEN_PIPE
+    closed = ["bash", "-c", '"$@" >&-', "bash", *command]
+    done = subprocess.run(closed, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    assert done.returncode == Exit.DONE
+
+
 def test_full_disk_under_stdout_is_a_failure() -> None:
     script = f"{sys.executable} -m equivbench.cli.main results schema > /dev/full"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == Exit.FAILED
-    assert done.stderr.splitlines()[0].startswith("error: ")
+    assert done.stderr.splitlines()[0].startswith("error: cannot access standard output")
     assert "No space left on device" in done.stderr
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -121,3 +123,22 @@ def test_an_invalid_record_ends_with_3_and_can_be_left_out(
 def test_one_arm_alone_has_no_gap_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path / "results", pair()[0])
     assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 3
+
+
+def test_a_full_disk_leaves_the_figure_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, figure = write(tmp_path / "results", *pair()), tmp_path / "figure.svg"
+    assert plot(monkeypatch, "curves", folder, "--out", figure) == 0
+    before = figure.read_bytes()
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, most))
+    try:
+        assert plot(monkeypatch, "gap", folder, "--out", figure) == 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert str(figure) in capsys.readouterr().err
+    assert figure.read_bytes() == before
+    assert [each.name for each in tmp_path.glob("*figure*")] == [figure.name]

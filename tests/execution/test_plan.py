@@ -141,6 +141,10 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
             "--kernels e3nn-compiled: e3nn-compiled has no second derivatives",
         ),
         ({"forces": "conservativ"}, "conservative"),
+        (
+            {"forces": "conservative", "pairs": ("forcefield/vector", "voxel/octahedral")},
+            "--forces is no option of voxel; leave it out",
+        ),
         ({"precision": "bf61"}, "bf16"),
         ({"arms": ("equigrad",)}, "'equigrad' is for conservative forces .* --forces conservative"),
         ({"device": "gpu"}, "device"),

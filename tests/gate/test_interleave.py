@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,21 @@ def test_an_interrupted_measurement_keeps_its_rounds(
     for name in ("baseline", "candidate"):
         kept = read_side(tmp_path / "out" / f"{name}.jsonl").measurements
         assert {each.name: len(each.values) for each in kept} == {"control": 3, "work": 2}
+    assert repository.git("worktree", "list").count("\n") == 1
+
+
+def test_a_terminated_check_removes_its_worktrees(repository: Repository) -> None:
+    repository.commit({"control": 1.0, "work": 1.0})
+    # Not the package of this folder, which is the toy that is measured.
+    command = [sys.executable, "-P", "-m", "equivbench.cli.main"]
+    command += ["check", "--interleave", "HEAD", "HEAD"]
+    check = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert check.stderr is not None
+    assert any("round 1" in line for line in check.stderr)
+    assert repository.git("worktree", "list").count("\n") == 3
+    check.terminate()
+    assert check.wait(60) == 130
+    check.stderr.close()
     assert repository.git("worktree", "list").count("\n") == 1
 
 

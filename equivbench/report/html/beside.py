@@ -33,13 +33,15 @@ from equivbench.report.html.charts import (
 )
 from equivbench.report.kernels import in_order, kernel_table
 from equivbench.report.race import Race, race_table
-from equivbench.report.render import is_right_aligned, row_texts, to_json
-from equivbench.report.table import Table
+from equivbench.report.render import cell_text, row_texts, to_json
+from equivbench.report.table import Cell, Column, Missing, Table
 from equivbench.report.text import printable
 from equivbench.specs import MODES
 
 M = TypeVar("M", bound=PretrainedMeasurement | LadderEntry)
 NEUTRAL = COLOURS - 1
+NOTE = "note"
+"""The column whose texts are told below the rows."""
 MODE_NAMES = ("forward", "with gradients", "with second gradients")
 BEYOND = 4.0
 """How far beyond the largest budget a law is drawn."""
@@ -58,21 +60,50 @@ def clean(text: str) -> str:
 
 
 def table_card(table: Table, prefix: str, *parts: object) -> dict[str, Any]:
-    """``table`` for the templates: its columns and its cells, each with the side on which it
-    stands."""
+    """``table`` for the templates: its columns, how each sorts, and the cells of its rows. What its
+    column ``note`` holds is told below each row."""
     shown = table.shown()
-    sides = [
-        "number" if is_right_aligned(shown, place) else "" for place in range(len(shown.columns))
+    told = [place for place, column in enumerate(shown.columns) if column.name == NOTE]
+    places = [place for place in range(len(shown.columns)) if place not in told]
+    columns = [
+        {
+            "name": shown.columns[place].name,
+            "title": shown.columns[place].title,
+            "sort": "number" if all(_is_number(row[place]) for row in shown.rows) else "text",
+        }
+        for place in places
     ]
-    titles = [each.title for each in shown.columns]
+    rows = []
+    for row in shown.rows:
+        cells = [_cell(row[place], shown.columns[place]) for place in places]
+        note = " ".join(cell_text(row[place], shown.columns[place], "") for place in told)
+        rows.append({"cells": [*zip(columns, cells, strict=True)], NOTE: note})
     return {
         "id": element_id(prefix, *parts),
         "title": table.title,
         "caption": table.caption,
-        "columns": [*zip(titles, sides, strict=True)],
-        "rows": [[*zip(row.values(), titles, sides, strict=True)] for row in row_texts(shown)],
+        "columns": columns,
+        "rows": rows,
         "notes": table.notes,
     }
+
+
+def _is_number(cell: Cell) -> bool:
+    """Whether it is one, or says that there is none."""
+    return cell is None or (
+        isinstance(cell, (int, float, Quantity, Missing)) and not isinstance(cell, bool)
+    )
+
+
+def _cell(cell: Cell, column: Column) -> dict[str, Any]:
+    """Its text, of a quantity without its interval, that interval, and the number it sorts by."""
+    point, bracket, interval = cell_text(cell, column), "", ""
+    if isinstance(cell, Quantity):
+        point, bracket, interval = point.partition(" (")
+        value = cell.value
+    else:
+        value = cell if isinstance(cell, (int, float)) else None
+    return {"text": point, "interval": bracket.strip() + interval, "value": value}
 
 
 def machine_cards(

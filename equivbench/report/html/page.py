@@ -66,6 +66,7 @@ from equivbench.report.render import row_labels, row_texts
 from equivbench.report.sections import kernel_tables
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
+from equivbench.report.words import HOME
 from equivbench.specs import CONTESTANTS
 
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -134,6 +135,7 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
         _environment()
         .get_template("page.html")
         .render(
+            home=HOME,
             style=style,
             script=script,
             policy=f"{POLICY}; style-src {_hash(style)}; script-src {_hash(script)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivbench.report.table import Cell, Column, Table
+from equivbench.report.words import HOME
 from equivbench.studies.claims.evidence import load_evidence
 from equivbench.studies.claims.findings import ClaimFinding
 from equivbench.studies.claims.page import HEADINGS, by_evidence
@@ -12,7 +13,7 @@ from equivbench.studies.claims.statements import PAPER, claim
 from equivbench.studies.claims.verdicts import judge
 
 TITLE = "The paper's claims"
-PAGE = "https://github.com/equivbench/equivbench/blob/main/docs/claims.md"
+PAGE = f"{HOME}/blob/main/docs/claims.md"
 COLUMNS = (
     Column("claim", key=True),
     Column("title", heading="says", wraps=True),
