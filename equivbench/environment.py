@@ -15,12 +15,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.gpu import driver_version, gpu_name, gpu_settings, key_of_settings
 from equivbench.programs import output_of
 from equivbench.records.schema import Environment, Git
 from equivbench.specs import Precision
 
+BUSY = 0.75
+"""Load a core, before anything is measured, from which on a warning is due."""
 PACKAGES = (
     "equivbench",
     "torch",
@@ -130,6 +133,15 @@ def cpu_model() -> str:
     if named is None and platform.system() == "Darwin":
         named = output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
     return named or platform.processor() or platform.machine() or "unknown"
+
+
+def busy_text() -> str | None:
+    """That the machine has other work, of which whoever measures should know before; None where it
+    is quiet."""
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load <= BUSY * cores:
+        return None
+    return f"the machine is busy (load {load:.1f} on {counted(cores, 'core')})"
 
 
 def usable_cores() -> int:

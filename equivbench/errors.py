@@ -48,15 +48,14 @@ class EquivbenchWarning(UserWarning):
     """Something was left out and the rest goes on; the command line shows it as one line."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """A :class:`UsageError` for an unregistered ``name``, with the close matches among
-    ``known``."""
+def unknown_name(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> UsageError:
+    """A :class:`UsageError` for an unregistered ``name``, with the close matches among ``known``;
+    where there are none, with all of these and what to do ``otherwise``."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     # A far match beside a near one only distracts: `lsit` is list, not plot.
     near = [difflib.SequenceMatcher(a=name, b=each).ratio() for each in close]
     close = [each for each, ratio in zip(close, near, strict=True) if ratio > 0.7 * max(near)]
-    hint = (
-        f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
-    )
+    all_known = f"known: {', '.join(names) or 'none'}{otherwise}"
+    hint = f"did you mean {' or '.join(close)}?" if close else all_known
     return UsageError(f"unknown {kind} {name!r}; {hint}")

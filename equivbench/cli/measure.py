@@ -15,7 +15,6 @@ from equivbench.cli.completion import completer
 from equivbench.cli.options import Json
 from equivbench.cli.output import message, print_json, print_table, print_text
 from equivbench.errors import FailedError, UsageError
-from equivbench.report.text import percent_text
 from equivbench.specs import By, Group, Prediction
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def measure(
         measure_equivariance,
     )
     from equivbench.registry import TASKS
-    from equivbench.report.measurements import HOLDS, measurement_table, remarks
+    from equivbench.report.measurements import HOLDS, explained_text, measurement_table, remarks
     from equivbench.symmetry.quadrature import quadrature_degree
 
     elements = _rotations(rotations)
@@ -215,10 +214,10 @@ def measure(
         }
         print_json({**asked, **said, **_as_object(measured)})
         return
-    print_table(measurement_table(measured))
     subject = f"the declared symmetry {found.symmetry}" if declared else f"symmetry under {group}"
-    print_text(f"explained {percent_text(measured.explained)}")
     print_text(f"{subject} {HOLDS[verdict.holds]}: {verdict.reason}")
+    print_table(measurement_table(measured))
+    print_text(explained_text(measured.explained))
     for sentence in remarks(measured):
         print_text(sentence)
 
@@ -253,7 +252,7 @@ def _export(path: Path, wanted: About) -> None:
 
 def _import(path: Path, by: By, as_json: bool) -> None:
     from equivbench.measure.file_door import measure_predictions
-    from equivbench.report.measurements import measurement_table
+    from equivbench.report.measurements import explained_text, measurement_table
     from equivbench.symmetry.quadrature import quadrature_degree
 
     about, measured = measure_predictions(path, by)
@@ -263,7 +262,7 @@ def _import(path: Path, by: By, as_json: bool) -> None:
         print_json({**asked, "quadrature": degree, "split_by": by, **_as_object(measured)})
         return
     print_table(measurement_table(measured))
-    print_text(f"explained {percent_text(measured.explained)}")
+    print_text(explained_text(measured.explained))
     print_text(
         "no floor and no verdict: predictions of a file cannot be asked again in another precision"
     )

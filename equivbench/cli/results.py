@@ -16,6 +16,7 @@ from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.report.table import Column, Table
 from equivbench.report.text import printable
+from equivbench.report.words import HOME
 
 if TYPE_CHECKING:
     from equivbench.execution.audit import Audit
@@ -181,6 +182,7 @@ def submit(
         f"{counted(packed.logs, 'log of tuning', 'logs of tuning')}"
     )
     print_text(CLAIMED)
+    print_text(f"Where to send it, and what is looked at: {HOME}/blob/main/docs/submitting.md")
 
 
 @app.command()

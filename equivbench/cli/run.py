@@ -41,6 +41,8 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
         script = executor.script(plan)
         _print_plan(plan, json, script)
         return
+    if not (quiet or request.resume) and request.executor == "local":
+        message("note", _ahead(plan))
     result = executor.run(plan, progress_display(quiet))
     _print_result(result, request, json)
     again = f"go on with: {request.resuming().command()}"
@@ -50,6 +52,26 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
             message("error", text)
         raise InterruptedRunError(f"interrupted; the state is saved, {again}")
     raise_last([*result.diverged, *(f"{text}; {again}" for text in result.failures)])
+
+
+def _ahead(plan: RunPlan) -> str:
+    """What begins, how long it may take by what the pairs declare, and where to look meanwhile."""
+    from equivbench.environment import busy_text
+    from equivbench.execution.estimates import PastRuns, wall_seconds
+
+    each = PastRuns(plan).of_contests(plan)
+    wall = wall_seconds(each, _at_once(plan), plan.request.devices_per_arm)
+    about = "" if wall is None else f", about {max(1.0, wall / 60):.0f} min"
+    busy = busy_text()
+    other = "" if busy is None else f"; {busy}, and a run that has to wait long has no verdict"
+    runs, contests = counted(len(plan.jobs), "run"), counted(len(plan.contests), "contest")
+    where = f"`equivbench status {plan.request.out}` says how far they are"
+    return f"{runs} in {contests}{about}; {where}{other}"
+
+
+def _at_once(plan: RunPlan) -> int:
+    """How many contests of ``plan`` run side by side."""
+    return max(1, min(plan.request.workers or len(plan.machines), len(plan.contests)))
 
 
 def _fewer_rungs(plan: RunPlan) -> list[str]:
@@ -73,8 +95,7 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
     past = PastRuns(plan, records_in(plan.request.out))
     each = past.of_contests(plan)
     seconds = wall_seconds(each)
-    places = plan.request.workers or len(plan.machines)
-    at_once = max(1, min(places, len(plan.contests)))
+    at_once = _at_once(plan)
     wall = wall_seconds(each, at_once, plan.request.devices_per_arm)
     units = [
         {

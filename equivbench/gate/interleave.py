@@ -3,7 +3,6 @@ which take their samples of a benchmark in turn, in the order A B B A."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 import warnings
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from equivbench.counted import counted
-from equivbench.environment import usable_cores
+from equivbench.environment import busy_text
 from equivbench.errors import (
     EquivbenchWarning,
     InterruptedRunError,
@@ -38,8 +37,6 @@ from equivbench.records.files import write_lines
 from equivbench.records.schema import Environment, Git
 
 SIDES = ("baseline", "candidate")
-BUSY = 0.75
-"""Load a core, before anything is measured, from which on a warning is due."""
 FEWEST = 4
 """Samples of each side in a round, however long they are."""
 WANTED = 0.10
@@ -68,6 +65,13 @@ def check_request(request: InterleaveRequest) -> None:
         raise UsageError(f"--seconds must be between 0 and 60, not {request.seconds:g}")
     if request.only and all(each.control for each in selected(request.only)):
         names = [each.name for each in benchmarks() if not each.control]
+        part = request.only[0].strip("*?")
+        parts = [name for name in names if part in name]
+        if part and parts:
+            raise UsageError(
+                f"no benchmark is called {request.only[0]!r}; --only '*{part}*' measures "
+                f"{counted(len(parts), 'benchmark')}, such as {parts[0]!r}"
+            )
         raise unknown_name("benchmark", request.only[0], names)
 
 
@@ -237,10 +241,7 @@ def _measure(one: Measured, sides: Sequence[Process], name: str, seconds: float)
 def _warn_if_busy() -> None:
     """Other work on the machine makes every verdict inconclusive; better to know before than
     after."""
-    load, cores = os.getloadavg()[0], usable_cores()
-    if load > BUSY * cores:
-        text = (
-            f"the machine is busy (load {load:.1f} on {counted(cores, 'core')}): "
-            "verdicts may come out inconclusive"
-        )
+    busy = busy_text()
+    if busy is not None:
+        text = f"{busy}: verdicts may come out inconclusive"
         warnings.warn(text, EquivbenchWarning, stacklevel=3)

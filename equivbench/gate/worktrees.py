@@ -37,8 +37,8 @@ class InterleaveRequest(Request):
     allow_dirty: bool = option(False, "Accept uncommitted changes.")
     rounds: int = option(
         10,
-        "With --interleave: number of fresh processes for each revision. Benchmarks that could not "
-        "have shown a slow-down by 10% get as many again, up to three times.",
+        "With --interleave: number of fresh processes for each revision, 4 or more. Benchmarks "
+        "that could not have shown a slow-down by 10% get as many again, up to three times.",
     )
     seconds: float = option(
         0.2,
@@ -47,7 +47,8 @@ class InterleaveRequest(Request):
     )
     only: tuple[str, ...] = option(
         (),
-        "With --interleave: measure only the benchmarks whose name matches this pattern (*, ?).",
+        "With --interleave: measure only the benchmarks whose name matches this pattern (*, ?), "
+        "such as 'list-pairs', 'convolution-*' or '* step'.",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.records.declared import declaration_of
 from equivbench.records.files import read_bounded, shown
 from equivbench.records.line_files import line_files
 from equivbench.records.store import read_record, record_files, record_place
@@ -106,6 +107,7 @@ def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> It
     files = record_files(paths, endings=(".json", ".jsonl"))
     logs = {_sha256(file): file for file in files if _is_log(file)}
     wanted: dict[str, str] = {}
+    shipped: set[str] = set()
     for file in files:
         if file.suffix == ".jsonl":
             if not _is_log(file):
@@ -120,6 +122,9 @@ def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> It
         yield _Member(place, file)
         if record.recipe.tuning_log_sha256 is not None:
             wanted.setdefault(record.recipe.tuning_log_sha256, f"{record.task}/{record.pair}")
+            declared = declaration_of(record)
+            if declared is not None and declared.tuned_here:
+                shipped.add(record.recipe.tuning_log_sha256)
         if record.final is None or without_weights:
             continue
         weights = find_weights(record, file)
@@ -134,10 +139,10 @@ def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> It
         if sha256 in logs:
             packed.logs += 1
             yield _Member(PurePosixPath(TUNING, f"{sha256}.jsonl"), logs[sha256])
-        else:
+        elif sha256 not in shipped:
             packed.notes.append(
-                f"the log of the tuning of {pair} ({sha256[:12]}...) is not below these paths; add "
-                "it unless it is one that equivbench ships"
+                f"the log of the tuning of {pair} ({sha256[:12]}...) is not below these paths, and "
+                "equivbench does not ship it; add it"
             )
 
 

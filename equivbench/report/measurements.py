@@ -20,6 +20,13 @@ HOLDS = {True: "holds", False: "DOES NOT HOLD", None: "is NOT DECIDED"}
 """How a verdict is written."""
 
 
+def explained_text(explained: float) -> str:
+    """The part of the target that a model explains, or how much worse than no prediction it is."""
+    if not explained < 0:
+        return f"explained {percent_text(explained)}"
+    return f"its loss is {number_text(1 - explained)} times that of predicting nothing"
+
+
 def measurement_table(measured: Measurement) -> Table:
     """Make the table of ``measured``, in the unit of its task; layers have units of their own."""
     from equivbench.measure.layers import LayerPart

@@ -284,6 +284,20 @@ def test_keys_sort_too_and_what_was_not_measured_stays_last(
     )  # the focus is seen
 
 
+def test_the_tables_beside_the_boards_sort_too(browser: Browser, shipped: Path) -> None:
+    browser.open(shipped)
+    table = str(browser.one("#race table").get_attribute("id"))
+    ranked = column(browser, table, "loss")
+    for direction in ("ascending", "descending"):
+        click_on_heading(browser, table, "inference")
+        assert sorted_as(browser, table, "inference") == direction
+        speeds = [float(text) for text in column(browser, table, "inference")]
+        assert speeds == sorted(speeds, reverse=direction == "descending")
+    assert len(ranked) > 3
+    assert sorted(column(browser, table, "loss")) == sorted(ranked)
+    assert column(browser, table, "loss") != ranked
+
+
 def test_words_and_choices_filter_rows_boxes_and_curves(browser: Browser, page: Path) -> None:
     from selenium.webdriver.support.select import Select
 

@@ -106,3 +106,15 @@ def test_kernels_kept_outside_the_cache_are_listed(
     found = {each["name"]: each for each in json.loads(out)}["cache: kernels of your own"]
     assert found["detail"].startswith("1 file,")
     assert f"delete {tmp_path / 'own'}" in found["advice"]
+
+
+def test_data_sets_that_are_not_here_are_one_line_for_a_reader(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(capsys)[1]
+    assert "data spice" not in out
+    assert "data gfn2-small" in out
+    absent = [check for check in doctor.data() if check.state == "absent"]
+    assert f"{len(absent)} further data sets not on this machine" in out
+    broken = doctor.Check("data mine", "absent", "ValueError: no luck")
+    assert doctor._for_a_reader([broken]) == [broken]

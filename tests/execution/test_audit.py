@@ -221,6 +221,7 @@ def test_a_submission_holds_all_that_a_reviewer_needs(kept: Bench) -> None:
     assert packed.code == 0, packed.err
     assert "2 records, 2 files of weights" in packed.out
     assert "remains a claim" in packed.out
+    assert "log of the tuning" not in packed.err, "equivbench ships that of this pair"
     again = kept("results", "submit", "results", "--out", "again.zip")
     assert again.code == 0
     mine, second = (kept.folder / name for name in ("mine.zip", "again.zip"))
@@ -240,6 +241,10 @@ def test_a_submission_without_weights_is_refused_unless_asked_for(kept: Bench) -
     assert refused.code == 3
     assert "submit with --without-weights" in refused.err
     assert not (kept.folder / "mine.zip").exists()
+    kept.folder.joinpath("notes.txt").write_text("mine")
+    other = ("--out", "notes.txt", "--without-weights")
+    assert kept("results", "submit", "results", *other).code == 2
+    assert kept.folder.joinpath("notes.txt").read_text() == "mine"
     ran = kept("results", "submit", "results", "--out", "mine.zip", "--without-weights")
     assert (ran.code, "2 records, 0 files of weights" in ran.out) == (0, True)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Linear(Operation):
     """out_l = x_l W_l for each degree: channels mixed, components alike, nothing scaled.
 
-    Inputs: ``x`` [nodes, sum_l (2 l + 1) inputs_l]; ``weights`` [sum_l inputs_l outputs_l], each
-    W_l [inputs_l, outputs_l] after the other. Output: [nodes, sum_l (2 l + 1) outputs_l].
+    Inputs: ``x`` [nodes, sum_l (2 l + 1) inputs_l], for each degree a block [2 l + 1, inputs_l],
+    component by component; ``weights`` [sum_l inputs_l outputs_l], each W_l [inputs_l, outputs_l]
+    after the other. Output: [nodes, sum_l (2 l + 1) outputs_l], in blocks alike.
     """
 
     name = "linear"

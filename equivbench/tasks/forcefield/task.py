@@ -56,7 +56,8 @@ class ForceField(Task):
     reported: ClassVar[tuple[str, ...]] = REPORTED
     options: ClassVar[Mapping[str, tuple[str, ...]]] = OPTIONS
     advice: ClassVar[str] = (
-        "; a network of another package, or one that predicts energies, is made one with "
+        "; one that needs edges says so with an attribute requires = {'edge_index': 5.0} (a cutoff "
+        "in A), and a network of another package, or one that predicts energies, is made one with "
         "equivbench.adapt or `measure --as energy` (docs/foreign.md)"
     )
     fields = FIELDS

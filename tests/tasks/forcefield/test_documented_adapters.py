@@ -82,7 +82,8 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("ignore:.* elements:equivbench.errors.EquivbenchWarning")
 @pytest.mark.parametrize(
-    ("name", "holds"), [("pyg", True), ("tuple", True), ("dense", True), ("graph", False)]
+    ("name", "holds"),
+    [("own", True), ("pyg", True), ("tuple", True), ("dense", True), ("graph", False)],
 )
 def test_networks(
     name: str, holds: bool, monkeypatch: pytest.MonkeyPatch, shipped: TaskData
@@ -122,4 +123,4 @@ def test_crystals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_recipe_is_left_out() -> None:
-    assert set(RECIPES) == {"pyg", "tuple", "dense", "graph", "ase", "average", "crystal"}
+    assert set(RECIPES) == {"own", "pyg", "tuple", "dense", "graph", "ase", "average", "crystal"}
