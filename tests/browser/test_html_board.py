@@ -286,7 +286,7 @@ def test_keys_sort_too_and_what_was_not_measured_stays_last(
 
 def test_the_tables_beside_the_boards_sort_too(browser: Browser, shipped: Path) -> None:
     browser.open(shipped)
-    table = str(browser.one("#race table").get_attribute("id"))
+    table = str(browser.all("#race table")[0].get_attribute("id"))
     ranked = column(browser, table, "loss")
     for direction in ("ascending", "descending"):
         click_on_heading(browser, table, "inference")

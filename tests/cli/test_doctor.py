@@ -114,7 +114,7 @@ def test_data_sets_that_are_not_here_are_one_line_for_a_reader(
     out = run(capsys)[1]
     assert "data spice" not in out
     assert "data gfn2-small" in out
-    absent = [check for check in doctor.data() if check.state == "absent"]
+    absent = [check for check in doctor.data() if check.advice]
     assert f"{len(absent)} further data sets not on this machine" in out
     broken = doctor.Check("data mine", "absent", "ValueError: no luck")
     assert doctor._for_a_reader([broken]) == [broken]
