@@ -107,8 +107,8 @@ class Registry(Generic[T]):
         """The value called ``name`` with its origin; raises like :meth:`get`."""
         entries = self.entries()
         if name not in entries:
-            own = f"; a {self.kind} of your own is known once a package of yours registers it, "
-            raise unknown_name(self.kind, name, entries, f"{own}docs/plugins.md says how")
+            own = "; one of your own is known once a package registers it, docs/plugins.md says how"
+            raise unknown_name(self.kind, name, entries, own)
         return entries[name]
 
     def entries(self) -> dict[str, Registered[T]]:

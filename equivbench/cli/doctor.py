@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -35,8 +35,6 @@ ENOUGH_BYTES = 200 * 10**6
 """Free space for the checkpoints of a run and the prepared data sets (14 MB the largest)."""
 
 
-DATA = "data "
-"""What the checks of data sets begin with."""
 KEPT = {
     "runs": "what was interrupted cannot be resumed then, and no checkpoint be measured",
     "weights": "records whose weights are not beside them (`equivbench run --keep-weights "
@@ -64,32 +62,33 @@ def doctor(
     ] = False,
 ) -> None:
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
-    parts = (machine, packages, torch_works, gpus, kernel_backends, storage, plugins, data)
+    parts = (machine, packages, torch_works, gpus, kernel_backends, storage, plugins)
     checks = [check for part in parts for check in part()]
+    checks += data() if json else _in_short(data())
     headings = {"name": "checked", "state": "state", "detail": "found"}
     columns = [
         Column(name, heading=heading, wraps=name == "detail") for name, heading in headings.items()
     ]
     columns.append(Column("advice", show="data"))
-    told = checks if json else _for_a_reader(checks)
     # On lines of their own, because they are commands to copy.
-    to_do = [f"{check.name}: {check.advice}" for check in told if check.advice]
-    print_table(Table("", columns, told, notes=to_do), json=json)
+    to_do = [f"{check.name}: {check.advice}" for check in checks if check.advice]
+    print_table(Table("", columns, checks, notes=to_do), json=json)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(Exit.FAILED)
 
 
-def _for_a_reader(checks: Sequence[Check]) -> list[Check]:
-    """``checks`` with the data sets that are not here in one, since most never will be."""
-    # Of what cannot be looked at there is no advice: it is told for itself.
-    absent = [each for each in checks if each.name.startswith(DATA) and each.advice]
-    if not absent:
-        return [*checks]
-    advice = "`equivbench list datasets` names them, `equivbench data prepare NAME` gets one"
-    further = f"{counted(len(absent), 'further data set')} not on this machine"
-    return [each for each in checks if each not in absent] + [
-        Check("further data", "absent", further, advice)
-    ]
+def _in_short(sets: Iterable[Check]) -> Iterator[Check]:
+    """The checks of data ``sets``, with those that can be had in one, since most never will be."""
+    absent = 0
+    for each in sets:
+        if each.advice:
+            absent += 1
+        else:
+            yield each
+    if absent:
+        advice = "`equivbench list datasets` names them, `equivbench data prepare NAME` gets one"
+        further = f"{counted(absent, 'further data set')} not on this machine"
+        yield Check("further data", "absent", further, advice)
 
 
 def found(
@@ -261,9 +260,9 @@ def data() -> Iterator[Check]:
             path: Path = resolve(entry.value.factory)().path()
             detail = str(path) if path.exists() else None
         except Exception as error:  # noqa: BLE001  a plug-in's source may raise anything
-            yield Check(f"{DATA}{name}", "absent", f"{type(error).__name__}: {error}")
+            yield Check(f"data {name}", "absent", f"{type(error).__name__}: {error}")
             continue
-        yield found(f"{DATA}{name}", detail, str(path), f"equivbench data prepare {name}")
+        yield found(f"data {name}", detail, str(path), f"equivbench data prepare {name}")
 
 
 def plugins() -> Iterator[Check]:

@@ -64,9 +64,13 @@ def _ahead(plan: RunPlan) -> str:
     about = "" if wall is None else f", about {max(1.0, wall / 60):.0f} min"
     busy = busy_text()
     other = "" if busy is None else f"; {busy}, and a run that has to wait long has no verdict"
-    runs, contests = counted(len(plan.jobs), "run"), counted(len(plan.contests), "contest")
     where = f"`equivbench status {plan.request.out}` says how far they are"
-    return f"{runs} in {contests}{about}; {where}{other}"
+    return f"{_held_by(plan)}{about}; {where}{other}"
+
+
+def _held_by(plan: RunPlan) -> str:
+    runs, contests = counted(len(plan.jobs), "run"), counted(len(plan.contests), "contest")
+    return f"{runs} in {contests}"
 
 
 def _at_once(plan: RunPlan) -> int:
@@ -151,8 +155,7 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
         about_time = f"about {wall / 60:.0f} min"
         about_time += f" with {at_once} contests at once" if at_once > 1 else " in all"
         about_time += f" ({seconds / 3600:.2g} device-hours, evaluations and starts included)"
-    runs, contests = counted(len(cells), "run"), counted(len(units), "contest")
-    print_text(f"{runs} in {contests}{where}, {about_time}; records go to {plan.request.out}")
+    print_text(f"{_held_by(plan)}{where}, {about_time}; records go to {plan.request.out}")
     if script:
         typer.echo(f"\n{script}")
 

@@ -117,4 +117,4 @@ def test_data_sets_that_are_not_here_are_one_line_for_a_reader(
     absent = [check for check in doctor.data() if check.advice]
     assert f"{len(absent)} further data sets not on this machine" in out
     broken = doctor.Check("data mine", "absent", "ValueError: no luck")
-    assert doctor._for_a_reader([broken]) == [broken]
+    assert [*doctor._in_short([broken])] == [broken]
